@@ -1,0 +1,222 @@
+"""What an adapter is: the protocols that a keeper of keys implements.
+
+An adapter offers slots. A slot has a `HardwareKeyStore` (the token: PINs and objects) and a
+`HardwareSigner` (the engine). All calls are coroutines. An adapter that says `inline` never awaits
+anything but inline coroutines, so the caller's own thread steps them; any other runs on the
+runtime thread, with a deadline.
+
+Values of attributes (`Value`) are bytes: ``CK_ULONG`` as 8 bytes little-endian, ``CK_BBOOL`` as one
+byte, ``CK_DATE`` as its 8 characters or empty, arrays of ``CK_ULONG`` packed likewise; an attribute
+that holds a template is a tuple of (type, value) pairs. Secret values travel as `bytearray`, which
+the one who consumes them wipes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from ferrohsm.parameters import Mechanism
+
+Value = bytes | bytearray | tuple[tuple[int, Any], ...]
+Attributes = dict[int, Value]
+Template = Sequence[tuple[int, Value]]
+
+
+class Function:
+    """What a key is used for, by the flag of ``CK_MECHANISM_INFO`` that allows it (``CKF_*``)."""
+
+    ENCRYPT = 0x100
+    DECRYPT = 0x200
+    DIGEST = 0x400
+    SIGN = 0x800
+    SIGN_RECOVER = 0x1000
+    VERIFY = 0x2000
+    VERIFY_RECOVER = 0x4000
+    GENERATE = 0x8000
+    GENERATE_KEY_PAIR = 0x10000
+    WRAP = 0x20000
+    UNWRAP = 0x40000
+    DERIVE = 0x80000
+
+
+class Key:
+    """A key as an engine gets it: all attributes, secret ones unsealed.
+
+    `cache` is the engine's own: a parsed key may be remembered there. It is dropped with the
+    object, at logout and when the object changes. `wipe` overwrites what can be overwritten.
+    """
+
+    __slots__ = ("attributes", "cache", "oid")
+
+    def __init__(self, oid: int, attributes: Mapping[int, Value]) -> None:
+        self.oid = oid
+        self.attributes = attributes
+        self.cache: dict[Any, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"<Key {self.oid}>"
+
+    def wipe(self) -> None:
+        """Overwrite the secret values and forget the parsed key."""
+        self.cache.clear()
+        for value in self.attributes.values():
+            if isinstance(value, bytearray):
+                value[:] = bytes(len(value))
+
+
+@runtime_checkable
+class Operation(Protocol):
+    """One cryptographic operation, made by `HardwareSigner.begin`, used once.
+
+    Lengths are in bytes. The three `*_length` methods consume nothing: `once_length` and
+    `finish_length` are exact for signatures, digests and encryption and an upper bound for
+    decryption; `update_length` is exact. They raise what the operation itself would
+    (``DataLenRange``, ``EncryptedDataLenRange``). `data` is a view that is gone after the call.
+    After any exception, after `once`, `finish`, `verify` and `finish_verify` the operation is over and has
+    wiped itself; `close` does the same at any time and may be called twice.
+    """
+
+    multi_part: bool
+
+    def once_length(self, length: int) -> int: ...
+    def update_length(self, length: int) -> int: ...
+    def finish_length(self) -> int: ...
+    async def once(self, data: memoryview) -> bytes | bytearray: ...
+    async def update(self, data: memoryview) -> bytes | bytearray: ...
+    async def finish(self) -> bytes | bytearray: ...
+    async def verify(self, data: memoryview, signature: memoryview) -> None: ...
+    async def finish_verify(self, signature: memoryview) -> None: ...
+    def close(self) -> None: ...
+
+
+class HardwareSigner(Protocol):
+    """The engine of a slot: it computes, and decides nothing about who may."""
+
+    async def begin(self, function: int, mechanism: Mechanism, key: Key | None) -> Operation:
+        """Start an operation; `key` is None for digests.
+
+        The key type and the mechanism's flags were checked by the core; parameters, key sizes and the key
+        itself are checked here (``MechanismParamInvalid``, ``KeySizeRange``).
+        """
+
+    async def generate_key(self, mechanism: Mechanism, attributes: Attributes) -> Attributes:
+        """Return the attributes that a new secret key adds to the template's (value, length …)."""
+
+    async def generate_key_pair(
+        self, mechanism: Mechanism, public: Attributes, private: Attributes
+    ) -> tuple[Attributes, Attributes]:
+        """Return the attributes to add to the public and to the private key."""
+
+    async def complete(self, attributes: Attributes) -> Attributes:
+        """Check the material of an object that is brought in and return the attributes to add.
+
+        Adds what follows from the material: RSA's missing parts, ``CKA_MODULUS_BITS``,
+        ``CKA_VALUE_LEN``, ``CKA_PUBLIC_KEY_INFO``, a certificate's check value.
+        Raises ``AttributeValueInvalid``, ``TemplateInconsistent``, ``CurveNotSupported``,
+        ``KeySizeRange``.
+        """
+
+    async def wrap(self, mechanism: Mechanism, wrapping: Key, target: Key) -> bytes:
+        """Return the wrapped form of `target` (a secret key's value or a private key's PKCS#8)."""
+
+    def wrap_length(self, mechanism: Mechanism, wrapping: Key, target: Key) -> int:
+        """Return the exact length of what `wrap` would give."""
+
+    async def unwrap(
+        self, mechanism: Mechanism, unwrapping: Key, wrapped: memoryview, attributes: Attributes
+    ) -> Attributes:
+        """Return the attributes of the key that `wrapped` holds (class and type are in `attributes`)."""
+
+    async def derive(self, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
+        """Return the attributes to add to the derived key (length asked for in `attributes`, if any)."""
+
+    async def random(self, length: int) -> bytes:
+        """Return `length` random bytes."""
+
+    async def seed(self, data: memoryview) -> None:
+        """Mix `data` into the generator."""
+
+    def mechanisms(self) -> Mapping[int, tuple[int, int, int]]:
+        """Return what the engine can: type → (smallest key, largest key, flags)."""
+
+
+class TokenStatus:
+    """The state of a token as its store keeps it."""
+
+    __slots__ = (
+        "initialized",
+        "label",
+        "serial",
+        "so_locked",
+        "so_tries_left",
+        "user_locked",
+        "user_pin_set",
+        "user_tries_left",
+        "tries_allowed",
+        "write_protected",
+    )
+
+    initialized: bool
+    label: str
+    serial: str
+    user_pin_set: bool
+    so_tries_left: int
+    user_tries_left: int
+    tries_allowed: int
+    so_locked: bool
+    user_locked: bool
+    write_protected: bool
+
+
+class HardwareKeyStore(Protocol):
+    """A token: PINs and objects. The core checks attributes and rights; the store keeps and seals.
+
+    `oid` is a positive number that names an object for the life of the token and is never used
+    again. PINs are `bytearray`s of the caller, who wipes them.
+    """
+
+    async def status(self) -> TokenStatus: ...
+    async def initialize(self, so_pin: bytearray, label: str) -> None: ...
+    async def login(self, user: int, pin: bytearray) -> None: ...
+    async def check_pin(self, user: int, pin: bytearray) -> None: ...
+    async def logout(self) -> None: ...
+    async def init_pin(self, pin: bytearray) -> None: ...
+    async def set_pin(self, user: int, old: bytearray, new: bytearray) -> None: ...
+
+    def generation(self) -> int:
+        """Return a number that changes with every commit of any process."""
+
+    async def create(self, attributes: Attributes) -> int: ...
+    async def read(self, oid: int) -> Attributes: ...
+    async def replace(self, oid: int, attributes: Attributes) -> None: ...
+    async def delete(self, oid: int) -> None: ...
+    async def search(self, template: Template, after: int, limit: int) -> list[int]:
+        """Return up to `limit` identities above `after`, ascending, of objects that match `template`."""
+
+    async def close(self) -> None: ...
+
+
+class AdapterSlot(Protocol):
+    """A slot of an adapter: identity, description, token and engine."""
+
+    id: int
+    description: str
+    manufacturer: str
+    free: bool
+    store: HardwareKeyStore
+    signer: HardwareSigner
+
+
+class Adapter(Protocol):
+    """What the entry point of group ``ferrohsm.adapters`` gives when it is called with its section."""
+
+    name: str
+    version: str
+    inline: bool
+
+    async def open(self) -> None: ...
+    async def slots(self) -> Sequence[AdapterSlot]:
+        """Return the slots as they are now; a slot that stays is the same object at every call."""
+
+    async def close(self) -> None: ...
