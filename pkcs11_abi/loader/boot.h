@@ -16,9 +16,12 @@ extern "C" {
 #define FERRO_HOST_VERSION 1
 #define FERRO_TABLE_CAPSULE "pkcs11_abi.module.table"
 
-#ifndef FERRO_BUILD_ID
-#define FERRO_BUILD_ID "development"
+/* The identity of the build. setup.py compiles it into the loader and into the ABI; ferrohsm._build has it too. */
+#if defined(__GNUC__)
+__attribute__((visibility("hidden")))
 #endif
+extern const char ferro_build_id[];
+#define FERRO_BUILD_ID ferro_build_id
 
 /* What the loader offers to the ABI. It lives as long as the process. */
 typedef struct ferro_host {

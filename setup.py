@@ -1,0 +1,260 @@
+"""Build FerroHSM: the C loader (libpkcs11.so), the ABI extension and the software adapter's kernels.
+
+Switches, all environment variables:
+
+FERROHSM_OPENSSL   prefix of the OpenSSL whose static libcrypto the kernels take (default: the system's)
+FERROHSM_SANITIZE  "address" or "undefined": a build for debugging with that sanitizer
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+WINDOWS = sys.platform == "win32"
+MACOS = sys.platform == "darwin"
+LOADER = "pkcs11_abi.libpkcs11"
+LOADER_FILE = {"win32": "pkcs11.dll", "darwin": "libpkcs11.dylib"}.get(sys.platform, "libpkcs11.so")
+KERNELS = "ferrohsm_adapters.software._kernels"
+SANITIZE = os.environ.get("FERROHSM_SANITIZE", "")
+
+
+def paths(pattern: str) -> list[str]:
+    """Return the project's files that match, relative and sorted."""
+    return sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern))
+
+
+def build_id() -> str:
+    """Return the identity of this build: a digest of every source that ends up in it."""
+    digest = hashlib.sha256()
+    patterns = ("pkcs11_abi/**/*.[chp]*", "ferrohsm/**/*.py", "adapters/**/*.[chp]*", "include/*.h", "setup.py")
+    for name in sorted({name for pattern in patterns for name in paths(pattern)}):
+        path = ROOT / name
+        if path.is_dir() or "__pycache__" in name or name == "ferrohsm/_build.py" or name in CYTHON_OUTPUT:
+            continue
+        digest.update(name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:20]
+
+
+CYTHON_OUTPUT = {str(Path(name).with_suffix(".c")) for name in paths("pkcs11_abi/*.pyx") + paths("adapters/**/*.pyx")}
+
+
+def write_if_changed(path: Path, text: str) -> None:
+    """Write a generated file, leaving its time alone when nothing changed."""
+    if not path.exists() or path.read_text() != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def compile_flags() -> list[str]:
+    """Return the flags that every C file of ours gets."""
+    if WINDOWS:
+        return ["/O2", "/utf-8"]
+    flags = ["-O2", "-g1", "-fvisibility=hidden", "-fno-strict-aliasing", "-fstack-protector-strong"]
+    if SANITIZE:
+        flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-O1"]
+    return flags
+
+
+def link_flags() -> list[str]:
+    """Return the flags that every library of ours is linked with."""
+    flags = [f"-fsanitize={SANITIZE}"] if SANITIZE and not WINDOWS else []
+    if not WINDOWS and not MACOS:
+        flags += ["-Wl,-z,relro,-z,now,-z,noexecstack"]
+    return flags
+
+
+def loader() -> Extension:
+    """Return libpkcs11: plain C, no link to libpython, exactly the functions of the specification exported."""
+    other = "platform_posix.c" if WINDOWS else "platform_win32.c"
+    link = link_flags()
+    libraries = []
+    if WINDOWS:
+        link.append("/DEF:" + str(ROOT / "pkcs11_abi/loader/exports.def"))
+    elif MACOS:
+        link.append("-Wl,-exported_symbols_list," + str(ROOT / "pkcs11_abi/loader/exports.txt"))
+        link.append("-Wl,-install_name,@rpath/" + LOADER_FILE)
+    else:
+        link.append("-Wl,--version-script=" + str(ROOT / "pkcs11_abi/loader/export.map"))
+        # Our references are bound to our own symbols; the library stays when its host closes it, because the
+        # interpreter and its threads do. ASan finds undefined symbols in the executable, so -z defs is left to others.
+        link += ["-Wl,-Bsymbolic", "-Wl,-z,nodelete", f"-Wl,-soname,{LOADER_FILE}"]
+        link += [] if SANITIZE else ["-Wl,-z,defs"]
+        libraries += ["dl", "pthread"]
+    macros = [
+        ("FERRO_PYTHON_LIBDIR", c_string(sysconfig.get_config_var("LIBDIR") or "")),
+        ("FERRO_PYTHON_LIBRARY", c_string(python_library())),
+        ("FERRO_PYTHON_MULTIARCH", c_string(sysconfig.get_config_var("MULTIARCH") or "")),
+    ]
+    return Extension(
+        LOADER,
+        sources=[name for name in paths("pkcs11_abi/loader/*.c") if not name.endswith(other)],
+        include_dirs=["include", "pkcs11_abi/loader"],
+        define_macros=macros,
+        libraries=libraries,
+        extra_compile_args=compile_flags() + ([] if WINDOWS else ["-Wall", "-Wextra", "-Wno-unused-parameter"]),
+        extra_link_args=link,
+        depends=paths("pkcs11_abi/loader/*.h") + paths("include/*.h") + paths("pkcs11_abi/loader/export*"),
+    )
+
+
+def python_library() -> str:
+    """Return the file name of the shared libpython of the Python that builds (also when it has none)."""
+    version = sysconfig.get_python_version()
+    if WINDOWS:
+        return f"python{version.replace('.', '')}.dll"
+    if MACOS:
+        return f"libpython{version}.dylib"
+    return f"libpython{version}.so.1.0"
+
+
+def c_string(text: str) -> str:
+    """Return a macro's value that is a C string."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'\\"{escaped}\\"' if WINDOWS else f'"{escaped}"'
+
+
+def abi() -> Extension | None:
+    """Return the ABI: one Cython module and its C state."""
+    if not (ROOT / "pkcs11_abi/module.pyx").exists():
+        return None
+    depends = [name for suffix in ("pxi", "pxd", "h") for name in paths(f"pkcs11_abi/**/*.{suffix}")]
+    return Extension(
+        "pkcs11_abi.module",
+        sources=["pkcs11_abi/module.pyx", *paths("pkcs11_abi/state/*.c")],
+        include_dirs=["include", "pkcs11_abi/loader", "pkcs11_abi/state"],
+        libraries=[] if WINDOWS else ["pthread"],
+        extra_compile_args=compile_flags(),
+        extra_link_args=link_flags() + ([] if WINDOWS or MACOS else ["-Wl,-Bsymbolic"]),
+        depends=depends + paths("include/*.h"),
+    )
+
+
+def kernels() -> Extension | None:
+    """Return the software adapter's kernels, with a private libcrypto inside."""
+    sources = paths("adapters/software/kernels/*.pyx")
+    if not sources:
+        return None
+    generated = {str(Path(name).with_suffix(".c")) for name in sources}
+    sources += [name for name in paths("adapters/software/kernels/*.c") if name not in generated]
+    include, library = openssl()
+    link = link_flags()
+    libraries = ["ws2_32", "crypt32", "advapi32", "user32"] if WINDOWS else ["pthread"]
+    if not WINDOWS and not MACOS:
+        # No symbol of libcrypto leaves the library, none of the process's libcrypto gets in.
+        link += ["-Wl,--exclude-libs,ALL", "-Wl,-Bsymbolic"]
+        libraries.append("dl")
+    return Extension(
+        KERNELS,
+        sources=sources,
+        include_dirs=["include", "adapters/software/kernels", *include],
+        extra_objects=[library],
+        libraries=libraries,
+        extra_compile_args=compile_flags(),
+        extra_link_args=link,
+        depends=paths("adapters/software/kernels/*.h") + paths("adapters/software/kernels/*.px[di]") + paths("include/*.h"),
+    )
+
+
+def openssl() -> tuple[list[str], str]:
+    """Return the include folders and the static libcrypto that the kernels are built with."""
+    prefix = os.environ.get("FERROHSM_OPENSSL")
+    name = "libcrypto_static.lib" if WINDOWS else "libcrypto.a"
+    if prefix:
+        for folder in ("lib64", "lib"):
+            library = Path(prefix) / folder / name
+            if library.exists():
+                return [str(Path(prefix) / "include")], str(library)
+        sys.exit(f"FERROHSM_OPENSSL={prefix}: there is no {name} below it")
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    try:
+        found = subprocess.run([*compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        found = None
+    if found is None or not os.path.isabs(found.stdout.strip()):
+        sys.exit(f"There is no static {name}: install libssl-dev (or openssl-devel), or set FERROHSM_OPENSSL=prefix")
+    return [], found.stdout.strip()
+
+
+class BuildPython(build_py):
+    """Add the build's identity and the headers to the Python packages."""
+
+    def run(self) -> None:
+        """Copy the packages, then write what is generated."""
+        super().run()
+        package = ROOT / "ferrohsm" if self.editable_mode else Path(self.build_lib) / "ferrohsm"
+        text = f'"""The identity of this build (generated by setup.py)."""\n\nBUILD_ID = "{build_id()}"\n'
+        write_if_changed(package / "_build.py", text)
+        target = ROOT / "pkcs11_abi" if self.editable_mode else Path(self.build_lib) / "pkcs11_abi"
+        for header in paths("include/*.h"):
+            write_if_changed(target / header, (ROOT / header).read_text())
+
+
+class BuildExtensions(build_ext):
+    """Build the loader under its own name, and everything with the build's identity."""
+
+    def finalize_options(self) -> None:
+        """Compile the extensions side by side."""
+        super().finalize_options()
+        if not self.parallel:
+            self.parallel = min(len(self.extensions or [1]), os.cpu_count() or 1)
+
+    def run(self) -> None:
+        """Give the loader and the ABI one small file with the identity, so that only that one is compiled anew."""
+        source = Path(self.build_temp) / "build_id.c"
+        write_if_changed(source, f'#include "boot.h"\n\nconst char ferro_build_id[] = "{build_id()}";\n')
+        for extension in self.extensions:
+            if extension.name.startswith("pkcs11_abi."):
+                extension.sources.append(str(source))
+        super().run()
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """Return libpkcs11.so's own name; everything else is a Python module."""
+        if fullname == LOADER or fullname == LOADER.rpartition(".")[2]:
+            return os.path.join(*fullname.split(".")[:-1], LOADER_FILE)
+        return str(super().get_ext_filename(fullname))
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        """Return nothing for the loader, which is no Python module."""
+        return [] if ext.name == LOADER else super().get_export_symbols(ext)
+
+    def get_libraries(self, ext: Extension) -> list[str]:
+        """Keep libpython away from the loader."""
+        return list(ext.libraries) if ext.name == LOADER else super().get_libraries(ext)
+
+
+def extensions() -> list[Extension]:
+    """Return what is to be compiled; the Cython sources are translated first."""
+    from Cython.Build import cythonize
+
+    modules = [module for module in (abi(), kernels()) if module is not None]
+    directives = {"language_level": 3, "embedsignature": False}
+    translated = cythonize(modules, include_path=["include", "pkcs11_abi"], compiler_directives=directives)
+    return [loader(), *translated]
+
+
+def packages() -> list[str]:
+    """Return the packages under the names they are installed with."""
+    ours = find_packages(str(ROOT), include=["ferrohsm", "ferrohsm.*", "pkcs11_abi"])
+    adapters = find_packages(str(ROOT / "adapters"))
+    return [*ours, "ferrohsm_adapters", *(f"ferrohsm_adapters.{name}" for name in adapters)]
+
+
+setup(
+    packages=packages(),
+    package_dir={"ferrohsm_adapters": "adapters"},
+    package_data={"ferrohsm": ["py.typed"]},
+    include_package_data=False,
+    ext_modules=extensions(),
+    cmdclass={"build_py": BuildPython, "build_ext": BuildExtensions},
+)
