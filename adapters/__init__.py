@@ -1,0 +1,1 @@
+"""FerroHSM's adapters, one package each."""

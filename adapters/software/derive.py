@@ -1,0 +1,69 @@
+"""Derived keys: the length rule that all derivations share, and derivation by encrypting data.
+
+PKCS#11 3.2, "Key derivation by data encryption – DES & AES".
+"""
+
+from __future__ import annotations
+
+from ferrohsm import constants as ck
+from ferrohsm.adapters import Attributes, Key
+from ferrohsm.errors import AttributeValueInvalid, DataLenRange, KeySizeRange, TemplateIncomplete
+from ferrohsm.mechanisms import Row
+from ferrohsm.parameters import Mechanism
+from ferrohsm_adapters.software.material import number, secret_attributes, secret_length_allowed
+from ferrohsm_adapters.software.operation import wipe
+
+
+def wanted_length(attributes: Attributes) -> int | None:
+    """Return the length in bytes that the template asks for, None when it leaves it open.
+
+    Raises `AttributeValueInvalid` for a length that the key type does not have.
+    """
+    length = number(attributes, ck.CKA_VALUE_LEN)
+    if length is not None and not secret_length_allowed(_key_type(attributes), length):
+        raise AttributeValueInvalid("CKA_VALUE_LEN does not fit the key type")
+    return length
+
+
+def derived_key(secret: bytearray, attributes: Attributes, *, leading: bool) -> Attributes:
+    """Return the attributes of the key made of `secret`, which is wiped unless it is the value itself.
+
+    `leading` keeps the leading bytes when the key is shorter, else the trailing ones. Without a length
+    in the template the whole secret must be a key of the type.
+    """
+    key_type, length = _key_type(attributes), wanted_length(attributes)
+    if length is None:
+        if not secret_length_allowed(key_type, len(secret)):
+            wipe(secret)
+            raise TemplateIncomplete("CKA_VALUE_LEN is needed for this key type")
+        length = len(secret)
+    if length > len(secret):
+        wipe(secret)
+        raise KeySizeRange("more bytes asked for than there are")
+    value = secret
+    if length != len(secret):
+        value = secret[:length] if leading else secret[len(secret) - length :]
+        wipe(secret)
+    return secret_attributes(key_type, value, attributes)
+
+
+def derive(row: Row, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
+    """Return the attributes of a key made by encrypting data with `base`."""
+    from ferrohsm_adapters.software import aes
+
+    if mechanism.type == ck.CKM_AES_ECB_ENCRYPT_DATA:
+        data, inner = mechanism.parameter, Mechanism(ck.CKM_AES_ECB)
+    else:
+        data, inner = mechanism.parameter.data, Mechanism(ck.CKM_AES_CBC, mechanism.parameter.iv)
+    if not data or len(data) % aes.BLOCK:
+        raise DataLenRange
+    length = wanted_length(attributes)
+    if length is not None and length > len(data):
+        raise DataLenRange
+    operation = aes.cipher(inner, aes.aes_value(base), True)
+    return derived_key(bytearray(operation.once_now(memoryview(data))), attributes, leading=True)
+
+
+def _key_type(attributes: Attributes) -> int:
+    key_type = number(attributes, ck.CKA_KEY_TYPE)
+    return ck.CKK_GENERIC_SECRET if key_type is None else key_type

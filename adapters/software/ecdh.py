@@ -1,0 +1,66 @@
+"""ECDH on the EC and Montgomery curves (PKCS#11 3.2, "Elliptic Curve Diffie-Hellman key derivation")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ferrohsm import constants as ck
+from ferrohsm.adapters import Attributes, Key
+from ferrohsm.errors import MechanismParamInvalid
+from ferrohsm.mechanisms import HASHES, Row, hash_of_kdf
+from ferrohsm.parameters import Ecdh1, Mechanism
+from ferrohsm_adapters.software import ec_material
+from ferrohsm_adapters.software.derive import derived_key, wanted_length
+from ferrohsm_adapters.software.ec import generate_pair
+from ferrohsm_adapters.software.operation import wipe
+
+__all__ = ["derive", "generate_pair"]
+
+
+def derive(row: Row, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
+    """Return the attributes of the key agreed with the other party's public key."""
+    parameter: Ecdh1 = mechanism.parameter
+    name, sp800 = hash_of_kdf(parameter.kdf)
+    if name is None and parameter.kdf != ck.CKD_NULL:
+        raise MechanismParamInvalid("unknown key derivation function")
+    if name is None and parameter.shared_data:
+        raise MechanismParamInvalid("CKD_NULL takes no shared data")
+    secret = _agree(base, parameter.public_data)
+    if name is None:
+        # The shared secret is cut at its leading end.
+        return derived_key(secret, attributes, leading=False)
+    length = wanted_length(attributes)
+    value = bytearray(HASHES[name].length if length is None else length)
+    try:
+        _kdf(name, sp800, len(value), parameter.shared_data).derive_into(secret, value)
+    finally:
+        wipe(secret)
+    return derived_key(value, attributes, leading=True)
+
+
+def _agree(base: Key, public_data: bytes) -> bytearray:
+    curve = ec_material.key_curve(base)
+    private = ec_material.private_key(base)
+    try:
+        peer = ec_material.load_point(curve, public_data)
+        if curve.key_type == ck.CKK_EC:
+            from cryptography.hazmat.primitives.asymmetric.ec import ECDH
+
+            return bytearray(private.exchange(ECDH(), peer))
+        return bytearray(private.exchange(peer))
+    except ValueError:
+        # Not a point of the curve, or one of small order that would make the secret zero.
+        raise MechanismParamInvalid("the public data is no good point of the curve") from None
+
+
+def _kdf(name: str, sp800: bool, length: int, shared_data: bytes) -> Any:
+    from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS
+
+    algorithm = HASH_FUNCTIONS[name]
+    if sp800:
+        from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
+
+        return ConcatKDFHash(algorithm, length, shared_data or None)
+    from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
+
+    return X963KDF(algorithm, length, shared_data or None)

@@ -1,0 +1,216 @@
+"""The software adapter's signer: it finds the family of a mechanism and lets it work.
+
+A family is a module with some of `begin`, `generate`, `generate_pair`, `wrap` … (see `Family`). Modules are
+imported at their first use, so that a process which signs with RSA loads RSA. A native kernel
+takes a family over by `replace`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ferrohsm.adapters import Attributes, Function, Key, Operation
+from ferrohsm.errors import MechanismInvalid, MechanismParamInvalid, RandomSeedNotSupported
+from ferrohsm.mechanisms import ROWS, Row
+from ferrohsm.parameters import (
+    CbcEncryptData,
+    Ccm,
+    Ctr,
+    Ecdh1,
+    EdDsa,
+    Gcm,
+    Mechanism,
+    ParameterKind,
+    RsaAesKeyWrap,
+    RsaOaep,
+    RsaPss,
+)
+
+Begin = Callable[[int, Row, Mechanism, Any], Operation]
+
+# What a parameter of a kind is, and for byte strings which lengths it may have.
+_PARAMETERS: dict[str, tuple[tuple[type, ...], tuple[int, ...] | None]] = {
+    ParameterKind.NONE: ((type(None),), None),
+    ParameterKind.IV16: ((bytes,), (16,)),
+    ParameterKind.IV8: ((bytes, type(None)), (0, 8)),
+    ParameterKind.IV4: ((bytes, type(None)), (0, 4)),
+    ParameterKind.ULONG: ((int,), None),
+    ParameterKind.CTR: ((Ctr,), None),
+    ParameterKind.GCM: ((Gcm,), None),
+    ParameterKind.CCM: ((Ccm,), None),
+    ParameterKind.RSA_PSS: ((RsaPss,), None),
+    ParameterKind.RSA_OAEP: ((RsaOaep,), None),
+    ParameterKind.ECDH1: ((Ecdh1,), None),
+    ParameterKind.EDDSA: ((EdDsa, type(None)), None),
+    ParameterKind.STRING: ((bytes,), None),
+    ParameterKind.CBC_ENCRYPT_DATA: ((CbcEncryptData,), None),
+    ParameterKind.RSA_AES_KEY_WRAP: ((RsaAesKeyWrap,), None),
+}
+
+
+def _rsa() -> Begin:
+    from ferrohsm_adapters.software import rsa
+
+    return rsa.begin
+
+
+def _ec() -> Begin:
+    from ferrohsm_adapters.software import ec
+
+    return ec.begin
+
+
+def _eddsa() -> Begin:
+    from ferrohsm_adapters.software import eddsa
+
+    return eddsa.begin
+
+
+def _aes() -> Begin:
+    from ferrohsm_adapters.software import aes
+
+    return aes.begin
+
+
+def _aes_key_wrap() -> Begin:
+    from ferrohsm_adapters.software import key_wrap
+
+    return key_wrap.begin
+
+
+def _hmac() -> Begin:
+    from ferrohsm_adapters.software import mac
+
+    return mac.begin_hmac
+
+
+def _cmac() -> Begin:
+    from ferrohsm_adapters.software import mac
+
+    return mac.begin_cmac
+
+
+def _digest() -> Begin:
+    from ferrohsm_adapters.software import digest
+
+    return digest.begin
+
+
+class Engine:
+    """The signer of the software adapter; one object serves all its slots."""
+
+    def __init__(self) -> None:
+        self._begin: dict[str, Begin] = {}
+        self._load: dict[str, Callable[[], Begin]] = {
+            "rsa": _rsa,
+            "ec": _ec,
+            "eddsa": _eddsa,
+            "aes": _aes,
+            "aes_key_wrap": _aes_key_wrap,
+            "hmac": _hmac,
+            "cmac": _cmac,
+            "digest": _digest,
+        }
+
+    def replace(self, family: str, begin: Begin) -> None:
+        """Let `begin` start a family's operations from now on."""
+        self._begin[family] = begin
+
+    def mechanisms(self) -> Mapping[int, tuple[int, int, int]]:
+        """Return type → (smallest key, largest key, flags) of the whole table."""
+        return {row.type: (row.min_key, row.max_key, row.functions | row.flags) for row in ROWS.values()}
+
+    async def begin(self, function: int, mechanism: Mechanism, key: Key | None) -> Operation:
+        """Start an operation (see `ferrohsm.adapters.HardwareSigner`)."""
+        row = _row(mechanism, function)
+        begin = self._begin.get(row.family)
+        if begin is None:
+            begin = self._begin[row.family] = self._load[row.family]()
+        return begin(function, row, mechanism, key)
+
+    async def generate_key(self, mechanism: Mechanism, attributes: Attributes) -> Attributes:
+        """Return value, length and check value of a new secret key."""
+        from ferrohsm_adapters.software import secret
+
+        return secret.generate(_row(mechanism, Function.GENERATE), mechanism, attributes)
+
+    async def generate_key_pair(
+        self, mechanism: Mechanism, public: Attributes, private: Attributes
+    ) -> tuple[Attributes, Attributes]:
+        """Return the attributes to add to the public and to the private key."""
+        row = _row(mechanism, Function.GENERATE_KEY_PAIR)
+        if row.family == "rsa":
+            from ferrohsm_adapters.software import rsa
+
+            return rsa.generate_pair(row, public, private)
+        from ferrohsm_adapters.software import ec
+
+        return ec.generate_pair(row, public, private)
+
+    async def complete(self, attributes: Attributes) -> Attributes:
+        """Check the material of an object that is brought in and return the attributes to add."""
+        from ferrohsm_adapters.software import material
+
+        return material.complete(attributes)
+
+    async def wrap(self, mechanism: Mechanism, wrapping: Key, target: Key) -> bytes:
+        """Return the wrapped form of `target`."""
+        from ferrohsm_adapters.software import wrap
+
+        return wrap.wrap(_row(mechanism, Function.WRAP), mechanism, wrapping, target)
+
+    def wrap_length(self, mechanism: Mechanism, wrapping: Key, target: Key) -> int:
+        """Return the exact length of what `wrap` would give."""
+        from ferrohsm_adapters.software import wrap
+
+        return wrap.wrap_length(_row(mechanism, Function.WRAP), mechanism, wrapping, target)
+
+    async def unwrap(
+        self, mechanism: Mechanism, unwrapping: Key, wrapped: memoryview, attributes: Attributes
+    ) -> Attributes:
+        """Return the attributes of the key that `wrapped` holds."""
+        from ferrohsm_adapters.software import wrap
+
+        return wrap.unwrap(_row(mechanism, Function.UNWRAP), mechanism, unwrapping, wrapped, attributes)
+
+    async def derive(self, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
+        """Return the attributes to add to the derived key."""
+        row = _row(mechanism, Function.DERIVE)
+        if row.family == "ecdh":
+            from ferrohsm_adapters.software import ecdh
+
+            return ecdh.derive(row, mechanism, base, attributes)
+        from ferrohsm_adapters.software import derive
+
+        return derive.derive(row, mechanism, base, attributes)
+
+    async def random(self, length: int) -> bytes:
+        """Return bytes of the kernel's generator."""
+        return os.urandom(length)
+
+    async def seed(self, data: memoryview) -> None:
+        """Mix `data` into the kernel's pool, which credits it with no entropy."""
+        try:
+            device = os.open("/dev/urandom", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(device, data)
+            finally:
+                os.close(device)
+        except OSError:
+            raise RandomSeedNotSupported from None
+
+
+def _row(mechanism: Mechanism, function: int) -> Row:
+    """Return the mechanism's row, its function and the shape of its parameter checked."""
+    row = ROWS.get(mechanism.type)
+    if row is None or not row.functions & function:
+        raise MechanismInvalid
+    types, lengths = _PARAMETERS[row.parameter]
+    parameter: Any = mechanism.parameter
+    if not isinstance(parameter, types):
+        raise MechanismParamInvalid
+    if lengths is not None and len(parameter or b"") not in lengths:
+        raise MechanismParamInvalid
+    return row

@@ -1,0 +1,527 @@
+#include "arena.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "platform.h"
+
+#if defined(FERRO_ARENA_PLAIN)
+#include <stdlib.h>
+#endif
+
+void ferro_wipe(void *data, size_t size)
+{
+#if defined(_MSC_VER)
+    SecureZeroMemory(data, size);
+#else
+    memset(data, 0, size);
+    __asm__ __volatile__("" : : "r"(data) : "memory");
+#endif
+}
+
+#if defined(FERRO_ARENA_PLAIN)
+
+/*
+ * For sanitizers, which know malloc's blocks and not ours: the same interface on the heap, with
+ * the size kept before the block so that it can be wiped.
+ */
+enum { BEFORE = 16 };
+
+int ferro_arena_start(void)
+{
+    return 0;
+}
+
+void *ferro_alloc(size_t size)
+{
+    unsigned char *block;
+
+    if (size == 0 || size > SIZE_MAX - BEFORE || (block = calloc(1, size + BEFORE)) == NULL)
+        return NULL;
+    memcpy(block, &size, sizeof(size));
+    return block + BEFORE;
+}
+
+void *ferro_secret_alloc(size_t size)
+{
+    return ferro_alloc(size);
+}
+
+void ferro_free(void *block)
+{
+    unsigned char *start = block;
+    size_t size;
+
+    if (block == NULL)
+        return;
+    start -= BEFORE;
+    memcpy(&size, start, sizeof(size));
+    ferro_wipe(start, size + BEFORE);
+    free(start);
+}
+
+void *ferro_realloc(void *block, size_t size)
+{
+    void *moved;
+    size_t old = 0;
+
+    if (block != NULL)
+        memcpy(&old, (unsigned char *)block - BEFORE, sizeof(old));
+    if (size == 0) {
+        ferro_free(block);
+        return NULL;
+    }
+    if ((moved = ferro_alloc(size)) == NULL)
+        return NULL;
+    if (block != NULL) {
+        memcpy(moved, block, old < size ? old : size);
+        ferro_free(block);
+    }
+    return moved;
+}
+
+void ferro_arena_read_status(ferro_arena_status *status)
+{
+    memset(status, 0, sizeof(*status));
+}
+
+void ferro_arena_lock(void)
+{
+}
+
+void ferro_arena_unlock(void)
+{
+}
+
+void ferro_arena_fork_child(void)
+{
+}
+
+#else
+
+enum {
+    SPAN = 64 * 1024,              /* one size class a span; its last page is a guard */
+    REGION = 64 * 1024 * 1024,     /* address space taken at once, for one zone */
+    REGIONS = 128,
+    SPANS = REGION / SPAN,
+    CLASSES = 21,
+    LARGEST = 16384,               /* bigger blocks get a mapping of their own */
+    STEP = 32,
+    KEPT_BYTES = 16384,            /* bound of a thread's free blocks, for each class */
+    KEPT_BLOCKS = 32,
+    LARGE_HEADER = 64
+};
+
+enum { ENGINE, SECRET, ZONES };
+
+static const uint16_t class_size[CLASSES] = {
+    32,  64,   96,   128,  160,  192,  256,  320,  384,   512,   640,
+    768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384,
+};
+
+typedef struct free_block {
+    struct free_block *next;
+} free_block;
+
+/* A size class of a zone: blocks that came back, then the rest of the newest span. */
+typedef struct {
+    free_block *free;
+    unsigned char *fresh;
+    unsigned char *fresh_end;
+} shelf;
+
+typedef struct {
+    unsigned char *base;
+    uint8_t zone;
+    size_t spans_used;
+    uint8_t class_of[SPANS];
+} region;
+
+/* A thread's own free blocks of the engine zone, so that most calls take no lock. */
+typedef struct {
+    free_block *free[CLASSES];
+    uint16_t count[CLASSES];
+} pocket;
+
+typedef struct {
+    size_t size;    /* of the block, header left out */
+    size_t mapping; /* of the whole mapping, guards included */
+    uint64_t zone;
+} large_header;
+
+static ferro_mutex lock = FERRO_MUTEX_INIT;
+static shelf shelves[ZONES][CLASSES];
+static region *regions[REGIONS];
+static atomic_size_t region_count;
+static region *filling[ZONES];
+static uint8_t class_by_step[LARGEST / STEP + 1];
+static size_t mapped, locked;
+static atomic_size_t in_use;
+static int lock_refused, started;
+static ferro_thread_hook pockets_end;
+
+/* POCKET_GONE: the thread is ending, and destructors that come later still free memory. */
+static pocket pocket_gone;
+#define POCKET_GONE (&pocket_gone)
+static _Thread_local pocket *mine;
+
+static uint8_t class_for(size_t size)
+{
+    return class_by_step[(size + STEP - 1) / STEP];
+}
+
+static region *region_add(uint8_t zone)
+{
+    size_t page = ferro_page_size(), at = atomic_load(&region_count), whole = REGION + 2 * (size_t)SPAN;
+    size_t record = (sizeof(region) + page - 1) / page * page;
+    unsigned char *space;
+    region *r;
+
+    if (at == REGIONS)
+        return NULL;
+    r = ferro_map_reserve(record, 0);
+    if (r == NULL || ferro_map_commit(r, record) != 0)
+        return NULL;
+    if ((space = ferro_map_reserve(whole, zone == SECRET)) == NULL) {
+        ferro_map_release(r, record);
+        return NULL;
+    }
+    /* Aligned to a span, with at least part of a span without access on both sides. */
+    r->base = space + SPAN - (uintptr_t)space % SPAN;
+    r->zone = zone;
+    regions[at] = r;
+    filling[zone] = r;
+    atomic_store(&region_count, at + 1);
+    return r;
+}
+
+static const region *region_of(const void *block)
+{
+    size_t i, count = atomic_load_explicit(&region_count, memory_order_acquire);
+
+    for (i = 0; i < count; i++)
+        if ((size_t)((const unsigned char *)block - regions[i]->base) < (size_t)REGION)
+            return regions[i];
+    return NULL;
+}
+
+static int span_add(uint8_t zone, uint8_t class)
+{
+    region *r = filling[zone];
+    shelf *s = &shelves[zone][class];
+    size_t usable = SPAN - ferro_page_size();
+    unsigned char *span;
+
+    if ((r == NULL || r->spans_used == SPANS) && (r = region_add(zone)) == NULL)
+        return -1;
+    span = r->base + r->spans_used * SPAN;
+    if (ferro_map_commit(span, usable) != 0)
+        return -1;
+    mapped += usable;
+    if (!lock_refused) {
+        if (ferro_map_lock(span, usable) == 0)
+            locked += usable;
+        else
+            lock_refused = 1;
+    }
+    r->class_of[r->spans_used++] = class;
+    s->fresh = span;
+    s->fresh_end = span + usable / class_size[class] * class_size[class];
+    return 0;
+}
+
+/* With the lock held: one block of a shelf, or NULL. */
+static void *shelf_take(uint8_t zone, uint8_t class)
+{
+    shelf *s = &shelves[zone][class];
+    free_block *block = s->free;
+
+    if (block != NULL) {
+        s->free = block->next;
+        block->next = NULL;
+        return block;
+    }
+    if (s->fresh == s->fresh_end && span_add(zone, class) != 0)
+        return NULL;
+    block = (free_block *)(void *)s->fresh;
+    s->fresh += class_size[class];
+    return block;
+}
+
+static void shelf_put(uint8_t zone, uint8_t class, void *block)
+{
+    free_block *b = block;
+
+    b->next = shelves[zone][class].free;
+    shelves[zone][class].free = b;
+}
+
+static unsigned kept(uint8_t class)
+{
+    unsigned n = KEPT_BYTES / class_size[class];
+
+    return n > KEPT_BLOCKS ? KEPT_BLOCKS : n < 2 ? 2 : n;
+}
+
+static void pocket_spill(pocket *p, uint8_t class, unsigned leave)
+{
+    ferro_mutex_lock(&lock);
+    while (p->count[class] > leave) {
+        free_block *b = p->free[class];
+        p->free[class] = b->next;
+        p->count[class]--;
+        shelf_put(ENGINE, class, b);
+    }
+    ferro_mutex_unlock(&lock);
+}
+
+static void pocket_end(void *value)
+{
+    pocket *p = value;
+    unsigned i;
+
+    if (p == NULL || p == POCKET_GONE)
+        return;
+    mine = POCKET_GONE;
+    for (i = 0; i < CLASSES; i++)
+        pocket_spill(p, (uint8_t)i, 0);
+    ferro_free(p);
+}
+
+static pocket *pocket_make(void)
+{
+    pocket *p;
+
+    ferro_mutex_lock(&lock);
+    p = shelf_take(ENGINE, class_for(sizeof(*p)));
+    ferro_mutex_unlock(&lock);
+    if (p == NULL)
+        return NULL;
+    memset(p, 0, sizeof(*p));
+    mine = p;
+    ferro_thread_hook_set(&pockets_end, p);
+    return p;
+}
+
+static void *pocket_fill(pocket *p, uint8_t class)
+{
+    unsigned n = (kept(class) + 1) / 2;
+    void *block;
+
+    ferro_mutex_lock(&lock);
+    block = shelf_take(ENGINE, class);
+    while (block != NULL && --n > 0) {
+        free_block *more = shelf_take(ENGINE, class);
+        if (more == NULL)
+            break;
+        more->next = p->free[class];
+        p->free[class] = more;
+        p->count[class]++;
+    }
+    ferro_mutex_unlock(&lock);
+    return block;
+}
+
+static void *large_alloc(size_t size, uint8_t zone)
+{
+    size_t page = ferro_page_size(), inner;
+    unsigned char *space;
+    large_header *header;
+
+    if (size > SIZE_MAX / 2)
+        return NULL;
+    inner = (size + LARGE_HEADER + page - 1) / page * page;
+    if ((space = ferro_map_reserve(inner + 2 * page, zone == SECRET)) == NULL)
+        return NULL;
+    if (ferro_map_commit(space + page, inner) != 0) {
+        ferro_map_release(space, inner + 2 * page);
+        return NULL;
+    }
+    /* Best effort, each time: it is given back with the mapping. */
+    (void)ferro_map_lock(space + page, inner);
+    header = (large_header *)(void *)(space + page);
+    header->size = size;
+    header->mapping = inner + 2 * page;
+    header->zone = zone;
+    atomic_fetch_add_explicit(&in_use, size, memory_order_relaxed);
+    return space + page + LARGE_HEADER;
+}
+
+static large_header *large_of(void *block)
+{
+    return (large_header *)(void *)((unsigned char *)block - LARGE_HEADER);
+}
+
+static void large_free(void *block)
+{
+    large_header *header = large_of(block);
+    size_t mapping = header->mapping;
+
+    /* In the child of a fork the header was wiped with the block: the mapping stays, empty. */
+    if (mapping == 0)
+        return;
+    atomic_fetch_sub_explicit(&in_use, header->size, memory_order_relaxed);
+    ferro_wipe(block, header->size);
+    ferro_map_release((unsigned char *)header - ferro_page_size(), mapping);
+}
+
+int ferro_arena_start(void)
+{
+    int rc = 0;
+
+    ferro_mutex_lock(&lock);
+    if (!started) {
+        unsigned step, class = 0;
+        for (step = 0; step <= LARGEST / STEP; step++) {
+            while (class_size[class] < step * STEP)
+                class++;
+            class_by_step[step] = (uint8_t)class;
+        }
+        rc = region_add(ENGINE) == NULL ? -1 : ferro_thread_hook_make(&pockets_end, pocket_end);
+        started = rc == 0;
+    }
+    ferro_mutex_unlock(&lock);
+    return rc;
+}
+
+void *ferro_alloc(size_t size)
+{
+    pocket *p = mine;
+    free_block *block;
+    uint8_t class;
+
+    if (size == 0)
+        return NULL;
+    if (size > LARGEST)
+        return large_alloc(size, ENGINE);
+    class = class_for(size);
+    if (p == NULL)
+        p = pocket_make();
+    if (p == NULL || p == POCKET_GONE) {
+        ferro_mutex_lock(&lock);
+        block = shelf_take(ENGINE, class);
+        ferro_mutex_unlock(&lock);
+        return block;
+    }
+    if ((block = p->free[class]) == NULL)
+        return pocket_fill(p, class);
+    p->free[class] = block->next;
+    p->count[class]--;
+    block->next = NULL;
+    return block;
+}
+
+void *ferro_secret_alloc(size_t size)
+{
+    uint8_t class;
+    void *block;
+
+    if (size == 0)
+        return NULL;
+    if (size > LARGEST)
+        return large_alloc(size, SECRET);
+    class = class_for(size);
+    ferro_mutex_lock(&lock);
+    block = shelf_take(SECRET, class);
+    ferro_mutex_unlock(&lock);
+    if (block != NULL)
+        atomic_fetch_add_explicit(&in_use, class_size[class], memory_order_relaxed);
+    return block;
+}
+
+void ferro_free(void *block)
+{
+    const region *r;
+    pocket *p;
+    uint8_t class;
+
+    if (block == NULL)
+        return;
+    if ((r = region_of(block)) == NULL) {
+        large_free(block);
+        return;
+    }
+    class = r->class_of[(size_t)((unsigned char *)block - r->base) / SPAN];
+    ferro_wipe(block, class_size[class]);
+    p = mine;
+    if (r->zone == SECRET || p == NULL || p == POCKET_GONE) {
+        ferro_mutex_lock(&lock);
+        shelf_put(r->zone, class, block);
+        ferro_mutex_unlock(&lock);
+        if (r->zone == SECRET)
+            atomic_fetch_sub_explicit(&in_use, class_size[class], memory_order_relaxed);
+        return;
+    }
+    if (p->count[class] >= kept(class))
+        pocket_spill(p, class, kept(class) / 2);
+    ((free_block *)block)->next = p->free[class];
+    p->free[class] = block;
+    p->count[class]++;
+}
+
+void *ferro_realloc(void *block, size_t size)
+{
+    const region *r;
+    size_t room;
+    uint8_t zone;
+    void *moved;
+
+    if (block == NULL)
+        return ferro_alloc(size);
+    if (size == 0) {
+        ferro_free(block);
+        return NULL;
+    }
+    if ((r = region_of(block)) != NULL) {
+        room = class_size[r->class_of[(size_t)((unsigned char *)block - r->base) / SPAN]];
+        zone = r->zone;
+    } else {
+        room = large_of(block)->size;
+        zone = (uint8_t)large_of(block)->zone;
+    }
+    if (size <= room && size > room / 2)
+        return block;
+    moved = zone == SECRET ? ferro_secret_alloc(size) : ferro_alloc(size);
+    if (moved == NULL)
+        return NULL;
+    memcpy(moved, block, room < size ? room : size);
+    ferro_free(block);
+    return moved;
+}
+
+void ferro_arena_read_status(ferro_arena_status *status)
+{
+    ferro_mutex_lock(&lock);
+    status->mapped = mapped;
+    status->locked = locked;
+    ferro_mutex_unlock(&lock);
+    status->in_use = atomic_load_explicit(&in_use, memory_order_relaxed);
+}
+
+void ferro_arena_fork_child(void)
+{
+    size_t i, span, usable = SPAN - ferro_page_size();
+
+    ferro_mutex_lock(&lock);
+    locked = 0;
+    lock_refused = 0;
+    for (i = 0; i < atomic_load(&region_count) && !lock_refused; i++)
+        for (span = 0; span < regions[i]->spans_used && !lock_refused; span++)
+            if (ferro_map_lock(regions[i]->base + span * SPAN, usable) == 0)
+                locked += usable;
+            else
+                lock_refused = 1;
+    ferro_mutex_unlock(&lock);
+}
+
+void ferro_arena_lock(void)
+{
+    ferro_mutex_lock(&lock);
+}
+
+void ferro_arena_unlock(void)
+{
+    ferro_mutex_unlock(&lock);
+}
+
+#endif

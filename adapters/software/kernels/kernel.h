@@ -1,0 +1,230 @@
+/* What the files of the kernels share: keys, operations, families, and the engine's algorithms. */
+#ifndef FERRO_KERNELS_KERNEL_H
+#define FERRO_KERNELS_KERNEL_H 1
+
+#include <openssl/evp.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "arena.h"
+#include "ferrohsm_kernel.h"
+#include "platform.h"
+
+/* ---- The engine: a private libcrypto (engine.c) ---- */
+
+typedef enum {
+    DIGEST_NONE = -1,
+    DIGEST_SHA1,
+    DIGEST_SHA224,
+    DIGEST_SHA256,
+    DIGEST_SHA384,
+    DIGEST_SHA512,
+    DIGEST_SHA512_224,
+    DIGEST_SHA512_256,
+    DIGEST_SHA3_224,
+    DIGEST_SHA3_256,
+    DIGEST_SHA3_384,
+    DIGEST_SHA3_512,
+    DIGESTS
+} ferro_digest;
+
+typedef enum { CIPHER_ECB, CIPHER_CBC, CIPHER_CTR, CIPHER_GCM, CIPHERS } ferro_cipher;
+
+typedef enum { MAC_HMAC, MAC_CMAC, MACS } ferro_mac;
+
+/* Start libcrypto in our arena; CKR_OK or why not. Cheap when it runs already. */
+CK_RV ferro_engine_start(void);
+OSSL_LIB_CTX *ferro_library(void);
+/* Algorithms, fetched at their first use and kept; NULL when libcrypto does not have one. */
+EVP_MD *ferro_md(ferro_digest digest);
+EVP_CIPHER *ferro_evp_cipher(ferro_cipher mode, size_t key_length);
+EVP_MAC *ferro_evp_mac(ferro_mac mac);
+const char *ferro_digest_name(ferro_digest digest);
+size_t ferro_digest_size(ferro_digest digest);
+ferro_digest ferro_digest_of_mechanism(CK_MECHANISM_TYPE mechanism);
+ferro_digest ferro_digest_of_mgf(CK_ULONG mgf);
+/* The digest of an X9.63 key derivation (CKD_*_KDF). */
+ferro_digest ferro_digest_of_kdf(CK_ULONG kdf);
+/* Empty libcrypto's error queue and return CKR_HOST_MEMORY when it says so, else `otherwise`. */
+CK_RV ferro_failed(CK_RV otherwise);
+
+/* ---- Curves (curves.c) ---- */
+
+typedef enum { CURVE_WEIERSTRASS, CURVE_EDWARDS, CURVE_MONTGOMERY } ferro_curve_form;
+
+typedef struct ferro_curve {
+    const char *name;       /* libcrypto's group or key type */
+    ferro_curve_form form;
+    uint16_t bits;          /* of the field */
+    uint16_t order_length;  /* bytes of the order; half of a signature */
+    uint16_t public_length; /* bytes of an encoded point, uncompressed */
+    uint8_t oid_length;
+    uint8_t oid[16];        /* DER, with tag and length */
+    const char *alias;      /* name that CKA_EC_PARAMS may hold as a PrintableString, or NULL */
+} ferro_curve;
+
+const ferro_curve *ferro_curve_find(const uint8_t *params, size_t length);
+/* The point inside an optional DER OCTET STRING; 0, or -1 when neither form fits. */
+int ferro_curve_point(const ferro_curve *curve, const uint8_t *value, size_t length, const uint8_t **point,
+                      size_t *point_length);
+/* A public key from an encoded point; NULL when it is not on the curve. */
+EVP_PKEY *ferro_curve_public(const ferro_curve *curve, const uint8_t *point, size_t length);
+
+/* ---- Keys (keys.c) ---- */
+
+typedef enum { KEY_NONE, KEY_SECRET, KEY_RSA, KEY_EC, KEY_EDWARDS, KEY_MONTGOMERY } ferro_key_kind;
+
+enum { IDLE_OPS = 4 };
+
+struct ferro_kernel_key {
+    atomic_uint references;
+    uint32_t epoch;
+    ferro_key_kind kind;
+    CK_KEY_TYPE type;
+    int is_private;           /* has the private part; secret keys always */
+    uint8_t *value;           /* KEY_SECRET, in the secret zone */
+    size_t length;            /* KEY_SECRET: of the value, in bytes */
+    EVP_PKEY *pkey;           /* all other kinds */
+    size_t size;              /* KEY_RSA: bytes of the modulus */
+    size_t bits;              /* KEY_RSA: bits of the modulus */
+    const ferro_curve *curve; /* KEY_EC, KEY_EDWARDS, KEY_MONTGOMERY */
+    ferro_mutex lock;         /* guards `idle` */
+    ferro_kernel_op *idle;    /* operations that are over and keep their contexts */
+    unsigned idle_count;
+    ferro_kernel_key *previous, *next;
+};
+
+CK_RV ferro_key_load(const ferro_kernel_material *material, ferro_kernel_key **key);
+void ferro_key_retain(ferro_kernel_key *key);
+void ferro_key_release(ferro_kernel_key *key);
+const ferro_kernel_attribute *ferro_attribute(const ferro_kernel_material *material, CK_ATTRIBUTE_TYPE type);
+/* A CK_ULONG attribute; 0, or -1 when it is absent or has another length. */
+int ferro_attribute_ulong(const ferro_kernel_material *material, CK_ATTRIBUTE_TYPE type, CK_ULONG *value);
+
+/* ---- Operations (operations.c) ---- */
+
+typedef struct ferro_family ferro_family;
+
+/* What one mechanism is: a row of mechanisms.c. */
+typedef struct ferro_row {
+    CK_MECHANISM_TYPE mechanism;
+    CK_FLAGS functions;
+    const ferro_family *family;
+    int8_t digest;   /* ferro_digest */
+    uint8_t variant; /* the family's own */
+    uint8_t kind;    /* ferro_key_kind */
+    uint8_t multi_part;
+} ferro_row;
+
+const ferro_row *ferro_row_find(CK_MECHANISM_TYPE mechanism);
+
+typedef enum { OP_OVER, OP_READY, OP_PARTIAL } ferro_op_state;
+
+struct ferro_kernel_op {
+    const ferro_row *row;
+    ferro_kernel_key *key; /* a reference while begun; borrowed from the key while idle */
+    CK_FLAGS function;
+    uint32_t epoch;
+    uint8_t state; /* ferro_op_state */
+    uint8_t primed; /* contexts are set up for row, function and key */
+    EVP_MD_CTX *md;
+    EVP_CIPHER_CTX *cipher;
+    EVP_MAC_CTX *mac;
+    EVP_PKEY_CTX *pkey;
+    size_t size;   /* bytes of a digest, MAC, signature or tag */
+    size_t held;   /* bytes that wait in a block cipher for the rest of their block */
+    uint64_t room; /* bytes that a counter has left */
+    uint8_t iv[16];
+    size_t iv_length;
+    size_t salt;   /* RSA PSS */
+    int8_t hash;   /* RSA PSS and OAEP: ferro_digest */
+    int8_t mgf;
+    uint8_t *gathered; /* input that can only be used whole, in the secret zone */
+    size_t gathered_length, gathered_room;
+    ferro_kernel_op *idle_next;
+    ferro_kernel_op *previous, *next;
+};
+
+/*
+ * What operations.c asks of a family. `begin` sets the contexts up, or only what changes when
+ * `op->primed`. Lengths and room were checked before `once`, `update` and `finish` are called;
+ * `*out_length` is set by them. A NULL function means that the family has none.
+ */
+struct ferro_family {
+    CK_RV (*begin)(ferro_kernel_op *op, const CK_MECHANISM *mechanism);
+    CK_RV (*once_length)(const ferro_kernel_op *op, size_t length, size_t *out_length);
+    CK_RV (*update_length)(const ferro_kernel_op *op, size_t length, size_t *out_length);
+    CK_RV (*finish_length)(const ferro_kernel_op *op, size_t *out_length);
+    CK_RV (*once)(ferro_kernel_op *op, const uint8_t *in, size_t length, uint8_t *out, size_t *out_length);
+    CK_RV (*update)(ferro_kernel_op *op, const uint8_t *in, size_t length, uint8_t *out, size_t *out_length);
+    CK_RV (*finish)(ferro_kernel_op *op, uint8_t *out, size_t *out_length);
+    CK_RV (*verify)(ferro_kernel_op *op, const uint8_t *in, size_t length, const uint8_t *signature,
+                    size_t signature_length);
+    CK_RV (*finish_verify)(ferro_kernel_op *op, const uint8_t *signature, size_t signature_length);
+    /* Start again after a result that found no room; NULL when `once` left nothing behind. */
+    CK_RV (*again)(ferro_kernel_op *op);
+};
+
+extern const ferro_family ferro_digests, ferro_macs, ferro_ciphers, ferro_gcm, ferro_rsa, ferro_ecdsa, ferro_eddsa;
+
+CK_RV ferro_begin(CK_FLAGS function, const CK_MECHANISM *mechanism, ferro_kernel_key *key, ferro_kernel_op **op);
+int ferro_multi_part(const ferro_kernel_op *op);
+CK_RV ferro_once_length(const ferro_kernel_op *op, size_t length, size_t *out_length);
+CK_RV ferro_update_length(const ferro_kernel_op *op, size_t length, size_t *out_length);
+CK_RV ferro_finish_length(const ferro_kernel_op *op, size_t *out_length);
+CK_RV ferro_once(ferro_kernel_op *op, const void *in, size_t length, void *out, size_t *out_length);
+CK_RV ferro_update(ferro_kernel_op *op, const void *in, size_t length, void *out, size_t *out_length);
+CK_RV ferro_finish(ferro_kernel_op *op, void *out, size_t *out_length);
+CK_RV ferro_verify(ferro_kernel_op *op, const void *in, size_t length, const void *signature,
+                   size_t signature_length);
+CK_RV ferro_finish_verify(ferro_kernel_op *op, const void *signature, size_t signature_length);
+void ferro_op_reset(ferro_kernel_op *op);
+void ferro_op_release(ferro_kernel_op *op);
+/* Free an idle operation's contexts and itself; its key's lock is not needed. */
+void ferro_op_destroy(ferro_kernel_op *op);
+/* Free the contexts of an operation, keep the shell. */
+void ferro_op_strip(ferro_kernel_op *op);
+/* Append to `op->gathered`. */
+CK_RV ferro_gather(ferro_kernel_op *op, const uint8_t *in, size_t length);
+
+/* Begin hashing when `op->row` has a digest; shared by digests and the hashed signatures. */
+CK_RV ferro_hash_begin(ferro_kernel_op *op);
+CK_RV ferro_hash_update(ferro_kernel_op *op, const uint8_t *in, size_t length, uint8_t *out, size_t *out_length);
+CK_RV ferro_hash_finish(ferro_kernel_op *op, uint8_t *out, size_t *out_length);
+
+/* ---- Living things (objects.c): every key and operation, for the child of a fork ---- */
+
+extern atomic_uint ferro_epoch;
+/* Make sure of the engine, and of this process being the one that made what it holds. */
+CK_RV ferro_enter(void);
+void ferro_objects_add_key(ferro_kernel_key *key);
+void ferro_objects_remove_key(ferro_kernel_key *key);
+void ferro_objects_add_op(ferro_kernel_op *op);
+void ferro_objects_remove_op(ferro_kernel_op *op);
+size_t ferro_objects_count(void);
+CK_RV ferro_objects_start(void);
+void ferro_fork_child(void);
+void ferro_stop(void);
+
+/* ---- Agreement, generation, random ---- */
+
+CK_RV ferro_derive(const CK_MECHANISM *mechanism, ferro_kernel_key *base, void *out, size_t *out_length);
+CK_RV ferro_generate(const CK_MECHANISM *mechanism, const ferro_kernel_material *material,
+                     ferro_kernel_generated **generated);
+void ferro_generated_release(ferro_kernel_generated *generated);
+CK_RV ferro_random(void *out, size_t length);
+CK_RV ferro_seed(const void *seed, size_t length);
+CK_RV ferro_random_start(void);
+/* Wipe what is kept ahead by every thread. */
+void ferro_random_drop(void);
+void ferro_random_fork_child(void);
+void ferro_random_lock(void);
+void ferro_random_unlock(void);
+
+CK_RV ferro_serves(CK_FLAGS function, CK_MECHANISM_TYPE mechanism);
+
+/* The table itself. */
+const ferro_kernel *ferro_software_kernel(void);
+
+#endif

@@ -1,0 +1,190 @@
+"""Keys and certificates as attributes: what every family shares, and the way to each family's own.
+
+Big integers are stored without leading zeros, EC private values padded to the length of the order,
+RFC 8032 and RFC 7748 values as those documents write them.
+"""
+
+from __future__ import annotations
+
+from hmac import compare_digest
+from typing import Any, cast
+
+from ferrohsm import constants as ck
+from ferrohsm.adapters import Attributes, Key, Value
+from ferrohsm.errors import AttributeValueInvalid, KeyNotWrappable, TemplateIncomplete, WrappedKeyInvalid
+from ferrohsm.mechanisms import HMAC_KEY_TYPES, SECRET_MAX_BYTES
+
+Bytes = bytes | bytearray
+
+AES_LENGTHS = (16, 24, 32)
+_EC_KEY_TYPES = (ck.CKK_EC, ck.CKK_EC_EDWARDS, ck.CKK_EC_MONTGOMERY)
+# Secret keys whose value is a string of bytes of any length.
+_STRING_KEY_TYPES = HMAC_KEY_TYPES | {ck.CKK_GENERIC_SECRET, ck.CKK_HKDF}
+
+
+def ulong(value: int) -> bytes:
+    """Return a ``CK_ULONG`` as attributes hold it."""
+    return value.to_bytes(8, "little")
+
+
+def number(attributes: Any, type: int) -> int | None:
+    """Return the ``CK_ULONG`` attribute `type`, None when it is absent or empty."""
+    value = attributes.get(type)
+    return int.from_bytes(value, "little") if value else None
+
+
+def octets(attributes: Any, type: int) -> Bytes:
+    """Return the attribute `type`, which an object of this kind must have."""
+    value = attributes.get(type)
+    if value is None:
+        raise TemplateIncomplete(f"{ck.name('CKA', type)} is missing")
+    return cast("Bytes", value)
+
+
+def secret_value(key: Key) -> Bytes:
+    """Return a secret key's value (not a copy: it goes when the key is wiped)."""
+    return octets(key.attributes, ck.CKA_VALUE)
+
+
+def check_value(key_type: int, value: Bytes) -> bytes:
+    """Return the three bytes of a secret key's ``CKA_CHECK_VALUE``.
+
+    AES: of a zero block enciphered ("AES secret key objects"); all others as generic secrets: of the
+    SHA-1 of the value ("Generic secret key objects").
+    """
+    if key_type == ck.CKK_AES:
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+        return Cipher(algorithms.AES(value), modes.ECB()).encryptor().update(bytes(16))[:3]
+    from cryptography.hazmat.primitives import hashes
+
+    digest = hashes.Hash(hashes.SHA1())
+    digest.update(value)
+    return digest.finalize()[:3]
+
+
+def secret_attributes(key_type: int, value: Bytes, attributes: Attributes) -> Attributes:
+    """Return what a secret key with `value` adds to `attributes`."""
+    return {
+        ck.CKA_VALUE: value,
+        ck.CKA_VALUE_LEN: ulong(len(value)),
+        **_checked(attributes, check_value(key_type, value)),
+    }
+
+
+def secret_length_allowed(key_type: int, length: int) -> bool:
+    """Tell whether a secret key of this type may have `length` bytes."""
+    if key_type == ck.CKK_AES:
+        return length in AES_LENGTHS
+    return key_type in _STRING_KEY_TYPES and 1 <= length <= SECRET_MAX_BYTES
+
+
+def public_info(attributes: Attributes, info: bytes) -> Attributes:
+    """Return ``CKA_PUBLIC_KEY_INFO`` to add; one that is there already must be the same."""
+    given = attributes.get(ck.CKA_PUBLIC_KEY_INFO)
+    if given:
+        if bytes(cast("Bytes", given)) != info:
+            raise AttributeValueInvalid("CKA_PUBLIC_KEY_INFO is that of another key")
+        return {}
+    return {ck.CKA_PUBLIC_KEY_INFO: info}
+
+
+def complete(attributes: Attributes) -> Attributes:
+    """Check the material of an object and return what follows from it (see `HardwareSigner.complete`)."""
+    kind = number(attributes, ck.CKA_CLASS)
+    if kind == ck.CKO_CERTIFICATE:
+        return _complete_certificate(attributes)
+    if kind not in (ck.CKO_PUBLIC_KEY, ck.CKO_PRIVATE_KEY, ck.CKO_SECRET_KEY):
+        return {}
+    key_type = number(attributes, ck.CKA_KEY_TYPE)
+    if key_type is None:
+        raise TemplateIncomplete("CKA_KEY_TYPE is missing")
+    if kind == ck.CKO_SECRET_KEY:
+        return _complete_secret(key_type, attributes)
+    public = kind == ck.CKO_PUBLIC_KEY
+    if key_type == ck.CKK_RSA:
+        from ferrohsm_adapters.software import rsa_material
+
+        return (rsa_material.complete_public if public else rsa_material.complete_private)(attributes)
+    if key_type in _EC_KEY_TYPES:
+        from ferrohsm_adapters.software import ec_material
+
+        return (ec_material.complete_public if public else ec_material.complete_private)(key_type, attributes)
+    raise AttributeValueInvalid(f"no engine for {ck.name('CKK', key_type)}")
+
+
+def private_key_info(key: Key) -> bytearray:
+    """Return a private key as PKCS#8 PrivateKeyInfo ("Wrapping/unwrapping private keys")."""
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key_type = number(key.attributes, ck.CKA_KEY_TYPE)
+    private: Any
+    if key_type == ck.CKK_RSA:
+        from ferrohsm_adapters.software import rsa_material
+
+        private = rsa_material.private_key(key)
+    elif key_type in _EC_KEY_TYPES:
+        from ferrohsm_adapters.software import ec_material
+
+        private = ec_material.private_key(key)
+    else:
+        raise KeyNotWrappable
+    return bytearray(private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def from_private_key_info(info: Bytes, attributes: Attributes) -> Attributes:
+    """Return the attributes of the private key in a PKCS#8 PrivateKeyInfo of the type in `attributes`."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+    key_type = number(attributes, ck.CKA_KEY_TYPE)
+    try:
+        private = load_der_private_key(info, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # Not chained: what the parser says about the plaintext is nobody's business.
+        raise WrappedKeyInvalid("no private key of a known kind in the wrapped data") from None
+    if isinstance(private, RSAPrivateKey):
+        if key_type != ck.CKK_RSA:
+            raise WrappedKeyInvalid("the wrapped key is of another type")
+        from ferrohsm_adapters.software import rsa_material
+
+        return rsa_material.private_attributes(private)
+    from ferrohsm_adapters.software import ec_material
+
+    if key_type not in _EC_KEY_TYPES:
+        raise WrappedKeyInvalid("the wrapped key is of another type")
+    return ec_material.private_attributes(key_type, private, attributes)
+
+
+def _complete_secret(key_type: int, attributes: Attributes) -> Attributes:
+    value = octets(attributes, ck.CKA_VALUE)
+    if key_type != ck.CKK_AES and key_type not in _STRING_KEY_TYPES:
+        raise AttributeValueInvalid(f"no engine for {ck.name('CKK', key_type)}")
+    if not secret_length_allowed(key_type, len(value)):
+        raise AttributeValueInvalid("the length of CKA_VALUE does not fit the key type")
+    added = secret_attributes(key_type, value, attributes)
+    del added[ck.CKA_VALUE]
+    return added
+
+
+def _complete_certificate(attributes: Attributes) -> Attributes:
+    value: Value | None = attributes.get(ck.CKA_VALUE)
+    if not value or number(attributes, ck.CKA_CERTIFICATE_TYPE) != ck.CKC_X_509:
+        return {}
+    from ferrohsm_adapters.software.der import certificate_public_key_info
+
+    certificate = bytes(cast("Bytes", value))
+    added = _checked(attributes, check_value(ck.CKK_GENERIC_SECRET, certificate))
+    info = certificate_public_key_info(certificate)
+    return added if info is None else {**added, **public_info(attributes, info)}
+
+
+def _checked(attributes: Attributes, right: bytes) -> Attributes:
+    """Return the check value to add: an empty one is kept empty, a wrong one refused."""
+    given = attributes.get(ck.CKA_CHECK_VALUE)
+    if given is None:
+        return {ck.CKA_CHECK_VALUE: right}
+    if given and not compare_digest(cast("Bytes", given), right):
+        raise AttributeValueInvalid("CKA_CHECK_VALUE is not that of the value")
+    return {}

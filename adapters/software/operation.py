@@ -1,0 +1,133 @@
+"""What the engine's operations have in common: used once, wiped afterwards, lengths known before.
+
+A subclass overrides the plain methods it has (`_once`, `_update`, …); the coroutines around them end
+the operation. See `ferrohsm.adapters.Operation` for the contract.
+"""
+
+from __future__ import annotations
+
+from ferrohsm.errors import FunctionNotSupported, HsmError, OperationNotInitialized, TokenResourceExceeded
+
+# Data that must be seen whole before anything may leave (AEAD decryption, EdDSA) is kept up to here.
+MAX_HELD_BYTES = 64 * 1024 * 1024
+
+
+class EngineOperation:
+    """The base of all operations."""
+
+    __slots__ = ("live",)
+
+    multi_part = True
+
+    def __init__(self) -> None:
+        self.live = True
+
+    def once_length(self, length: int) -> int:
+        return self.update_length(length) + self.finish_length()
+
+    def update_length(self, length: int) -> int:
+        return 0
+
+    def finish_length(self) -> int:
+        return 0
+
+    async def once(self, data: memoryview) -> bytes | bytearray:
+        return self.once_now(data)
+
+    async def update(self, data: memoryview) -> bytes | bytearray:
+        self._check()
+        try:
+            return self._update(data)
+        except BaseException:
+            self.close()
+            raise
+
+    async def finish(self) -> bytes | bytearray:
+        self._check()
+        try:
+            return self._finish()
+        finally:
+            self.close()
+
+    async def verify(self, data: memoryview, signature: memoryview) -> None:
+        self._check()
+        try:
+            self._verify(data, signature)
+        finally:
+            self.close()
+
+    async def finish_verify(self, signature: memoryview) -> None:
+        self._check()
+        try:
+            self._finish_verify(signature)
+        finally:
+            self.close()
+
+    def once_now(self, data: memoryview) -> bytes | bytearray:
+        """`once` for the engine's own use."""
+        self._check()
+        try:
+            return self._once(data)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        if self.live:
+            self.live = False
+            self._drop()
+
+    def _check(self) -> None:
+        if not self.live:
+            raise OperationNotInitialized("the operation is over")
+
+    def _once(self, data: memoryview) -> bytes | bytearray:
+        first = self._update(data)
+        last = self._finish()
+        if not first:
+            return last
+        if not last:
+            return first
+        return first + last
+
+    def _update(self, data: memoryview) -> bytes | bytearray:
+        raise FunctionNotSupported("this operation takes its data in one part")
+
+    def _finish(self) -> bytes | bytearray:
+        raise FunctionNotSupported("this operation takes its data in one part")
+
+    def _verify(self, data: memoryview, signature: memoryview) -> None:
+        self._update(data)
+        self._finish_verify(signature)
+
+    def _finish_verify(self, signature: memoryview) -> None:
+        raise FunctionNotSupported("this operation does not verify")
+
+    def _drop(self) -> None:
+        """Let go of keys and wipe what was held."""
+
+
+class Held:
+    """Bytes kept until the end of an operation, up to `MAX_HELD_BYTES` (then `refusal`), and wiped."""
+
+    __slots__ = ("data", "refusal")
+
+    def __init__(self, refusal: type[HsmError] = TokenResourceExceeded) -> None:
+        self.data = bytearray()
+        self.refusal = refusal
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def append(self, data: memoryview) -> None:
+        if len(self.data) + len(data) > MAX_HELD_BYTES:
+            raise self.refusal("too much data for an operation that must keep it")
+        self.data += data
+
+    def wipe(self) -> None:
+        wipe(self.data)
+        self.data = bytearray()
+
+
+def wipe(buffer: bytearray) -> None:
+    """Overwrite `buffer` with zeros."""
+    buffer[:] = bytes(len(buffer))

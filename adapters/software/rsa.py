@@ -1,0 +1,359 @@
+"""RSA: PKCS#1 v1.5, PSS, OAEP and the public side of raw RSA (PKCS#11 3.2, "RSA").
+
+Decryption of PKCS#1 v1.5 never tells bad padding from good: the engine answers with bytes that only
+the private key could predict (implicit rejection). Key sizes are in bits, lengths in bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo, Prehashed
+
+from ferrohsm import constants as ck
+from ferrohsm.adapters import Attributes, Function, Key
+from ferrohsm.errors import (
+    DataInvalid,
+    DataLenRange,
+    EncryptedDataInvalid,
+    EncryptedDataLenRange,
+    KeySizeRange,
+    MechanismParamInvalid,
+    SignatureInvalid,
+    SignatureLenRange,
+    TemplateIncomplete,
+    TemplateInconsistent,
+)
+from ferrohsm.mechanisms import RSA_MAX_BITS, RSA_MIN_BITS, Row
+from ferrohsm.parameters import Mechanism, RsaOaep, RsaPss
+from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS, digest_function, mgf_function
+from ferrohsm_adapters.software.material import number
+from ferrohsm_adapters.software.operation import EngineOperation
+from ferrohsm_adapters.software.rsa_material import (
+    private_attributes,
+    private_key,
+    public_attributes,
+    public_key,
+)
+
+_PKCS1_OVERHEAD = 11
+
+
+class RsaOperation(EngineOperation):
+    """An RSA operation on one block; `size` is the length of the modulus."""
+
+    __slots__ = ("key", "size")
+
+    multi_part = False
+
+    def __init__(self, key: Any) -> None:
+        super().__init__()
+        bits: int = key.key_size
+        if not RSA_MIN_BITS <= bits <= RSA_MAX_BITS:
+            raise KeySizeRange
+        self.key = key
+        self.size = (bits + 7) // 8
+
+    def once_length(self, length: int) -> int:
+        self._check_input(length)
+        return self.size
+
+    def _check_input(self, length: int) -> None:
+        """Refuse data of a length that the operation cannot take."""
+
+    def _drop(self) -> None:
+        self.key = None
+
+
+class Encryption(RsaOperation):
+    """Encryption with a padding scheme that takes up to `room` bytes."""
+
+    __slots__ = ("padding", "room")
+
+    def __init__(self, key: rsa.RSAPublicKey, scheme: Any, overhead: int) -> None:
+        super().__init__(key)
+        self.padding = scheme
+        self.room = self.size - overhead
+
+    def _check_input(self, length: int) -> None:
+        if length > self.room:
+            raise DataLenRange
+
+    def _once(self, data: memoryview) -> bytes:
+        self._check_input(len(data))
+        encrypted: bytes = self.key.encrypt(bytes(data), self.padding)
+        return encrypted
+
+
+class Decryption(RsaOperation):
+    """Decryption with a padding scheme."""
+
+    __slots__ = ("padding", "room")
+
+    def __init__(self, key: rsa.RSAPrivateKey, scheme: Any, overhead: int) -> None:
+        super().__init__(key)
+        self.padding = scheme
+        self.room = self.size - overhead
+
+    def once_length(self, length: int) -> int:
+        self._check_input(length)
+        return self.room
+
+    def _check_input(self, length: int) -> None:
+        if length != self.size:
+            raise EncryptedDataLenRange
+
+    def _once(self, data: memoryview) -> bytearray:
+        self._check_input(len(data))
+        try:
+            return bytearray(self.key.decrypt(bytes(data), self.padding))
+        except ValueError:
+            raise EncryptedDataInvalid from None
+
+
+class Signature(RsaOperation):
+    """A signature over data that was hashed outside (or is not hashed at all): one part."""
+
+    __slots__ = ("algorithm", "limit", "padding", "whole")
+
+    def __init__(self, key: Any, scheme: Any, algorithm: Any, limit: int, whole: bool) -> None:
+        super().__init__(key)
+        self.padding = scheme
+        self.algorithm = algorithm
+        # `whole`: the data is a digest of exactly this length.
+        self.limit = limit
+        self.whole = whole
+
+    def _check_input(self, length: int) -> None:
+        if length > self.limit or (self.whole and length != self.limit):
+            raise DataLenRange
+
+    def _once(self, data: memoryview) -> bytes:
+        self._check_input(len(data))
+        signature: bytes = self.key.sign(data, self.padding, self.algorithm)
+        return signature
+
+    def _verify(self, data: memoryview, signature: memoryview) -> None:
+        self._check_input(len(data))
+        verify_signature(self.key, self.size, signature, data, self.padding, self.algorithm)
+
+
+class HashedSignature(RsaOperation):
+    """A signature over data of any length, hashed here."""
+
+    __slots__ = ("algorithm", "context", "padding")
+
+    multi_part = True
+
+    def __init__(self, key: Any, scheme: Any, algorithm: hashes.HashAlgorithm) -> None:
+        super().__init__(key)
+        self.padding = scheme
+        self.algorithm = algorithm
+        self.context: hashes.Hash | None = None
+
+    def finish_length(self) -> int:
+        return self.size
+
+    def _once(self, data: memoryview) -> bytes:
+        signature: bytes = self.key.sign(data, self.padding, self.algorithm)
+        return signature
+
+    def _update(self, data: memoryview) -> bytes:
+        if self.context is None:
+            self.context = hashes.Hash(self.algorithm)
+        self.context.update(data)
+        return b""
+
+    def _finish(self) -> bytes:
+        signature: bytes = self.key.sign(self._digest(), self.padding, Prehashed(self.algorithm))
+        return signature
+
+    def _verify(self, data: memoryview, signature: memoryview) -> None:
+        verify_signature(self.key, self.size, signature, data, self.padding, self.algorithm)
+
+    def _finish_verify(self, signature: memoryview) -> None:
+        algorithm = Prehashed(self.algorithm)
+        verify_signature(self.key, self.size, signature, self._digest(), self.padding, algorithm)
+
+    def _digest(self) -> bytes:
+        context = self.context if self.context is not None else hashes.Hash(self.algorithm)
+        return context.finalize()
+
+    def _drop(self) -> None:
+        super()._drop()
+        self.context = None
+
+
+class Recovery(RsaOperation):
+    """The message recovered from a PKCS#1 v1.5 signature (``C_VerifyRecover``)."""
+
+    __slots__ = ()
+
+    def once_length(self, length: int) -> int:
+        self._check_input(length)
+        return self.size - _PKCS1_OVERHEAD
+
+    def _check_input(self, length: int) -> None:
+        if length != self.size:
+            raise SignatureLenRange
+
+    def _once(self, data: memoryview) -> bytes:
+        self._check_input(len(data))
+        try:
+            message: bytes = self.key.recover_data_from_signature(
+                bytes(data), padding.PKCS1v15(), NoDigestInfo()
+            )
+        except (InvalidSignature, ValueError):
+            raise SignatureInvalid from None
+        return message
+
+
+class RawPublic(RsaOperation):
+    """Raw RSA with the public key ("X.509 (raw) RSA").
+
+    An exponentiation whose exponent is public: nothing of a private key can leak from its time.
+    """
+
+    __slots__ = ("numbers", "recover")
+
+    def __init__(self, key: rsa.RSAPublicKey, recover: bool) -> None:
+        super().__init__(key)
+        self.numbers = key.public_numbers()
+        self.recover = recover
+
+    def _check_input(self, length: int) -> None:
+        if self.recover and length != self.size:
+            raise SignatureLenRange
+        if length > self.size:
+            raise DataLenRange
+
+    def _once(self, data: memoryview) -> bytes:
+        self._check_input(len(data))
+        return self._power(data, SignatureInvalid if self.recover else DataInvalid)
+
+    def _verify(self, data: memoryview, signature: memoryview) -> None:
+        if len(data) > self.size:
+            raise DataLenRange
+        if len(signature) != self.size:
+            raise SignatureLenRange
+        message = self._power(signature, SignatureInvalid)
+        if int.from_bytes(message, "big") != int.from_bytes(data, "big"):
+            raise SignatureInvalid
+
+    def _power(self, block: memoryview, refusal: type[Exception]) -> bytes:
+        value = int.from_bytes(block, "big")
+        if value >= self.numbers.n:
+            raise refusal
+        return pow(value, self.numbers.e, self.numbers.n).to_bytes(self.size, "big")
+
+
+def verify_signature(
+    key: rsa.RSAPublicKey, size: int, signature: memoryview, data: Any, scheme: Any, algorithm: Any
+) -> None:
+    """Verify, with the refusals of ``C_Verify``."""
+    if len(signature) != size:
+        raise SignatureLenRange
+    try:
+        key.verify(bytes(signature), data, scheme, algorithm)
+    except InvalidSignature:
+        raise SignatureInvalid from None
+
+
+def begin(function: int, row: Row, mechanism: Mechanism, key: Key) -> EngineOperation:
+    """Start an operation with an RSA key."""
+    if mechanism.type == ck.CKM_RSA_X_509:
+        return RawPublic(public_key(key), function == Function.VERIFY_RECOVER)
+    if function in (Function.ENCRYPT, Function.DECRYPT):
+        scheme, overhead = encryption_scheme(mechanism)
+        if function == Function.ENCRYPT:
+            return Encryption(public_key(key), scheme, overhead)
+        return Decryption(private_key(key), scheme, overhead)
+    if function == Function.VERIFY_RECOVER:
+        return Recovery(public_key(key))
+    parsed: Any = public_key(key) if function == Function.VERIFY else private_key(key)
+    return _begin_signature(row, mechanism, parsed)
+
+
+def _begin_signature(row: Row, mechanism: Mechanism, key: Any) -> EngineOperation:
+    size = (key.key_size + 7) // 8
+    if isinstance(mechanism.parameter, RsaPss):
+        algorithm, scheme = _pss(row, mechanism.parameter, key.key_size)
+        if row.hash is not None:
+            return HashedSignature(key, scheme, algorithm)
+        return Signature(key, scheme, Prehashed(algorithm), algorithm.digest_size, True)
+    if row.hash is not None:
+        return HashedSignature(key, padding.PKCS1v15(), HASH_FUNCTIONS[row.hash])
+    return Signature(key, padding.PKCS1v15(), NoDigestInfo(), size - _PKCS1_OVERHEAD, False)
+
+
+def _pss(row: Row, parameter: RsaPss, bits: int) -> tuple[hashes.HashAlgorithm, padding.PSS]:
+    algorithm = digest_function(parameter.hash)
+    if row.hash is not None and algorithm is not HASH_FUNCTIONS[row.hash]:
+        raise MechanismParamInvalid("the hash is not the mechanism's")
+    # One byte less where the modulus is one bit longer than whole bytes.
+    room = (bits + 6) // 8 - 2 - algorithm.digest_size
+    if not 0 <= parameter.salt_length <= room:
+        raise MechanismParamInvalid("the salt does not fit the modulus")
+    return algorithm, padding.PSS(padding.MGF1(mgf_function(parameter.mgf)), parameter.salt_length)
+
+
+def encryption_scheme(mechanism: Mechanism) -> tuple[Any, int]:
+    """Return the padding of an encryption mechanism and the bytes that it takes of a block."""
+    if mechanism.type == ck.CKM_RSA_PKCS:
+        return padding.PKCS1v15(), _PKCS1_OVERHEAD
+    return oaep(mechanism.parameter)
+
+
+def oaep(parameter: RsaOaep) -> tuple[padding.OAEP, int]:
+    """Return OAEP with the parameters given and the bytes that it takes of a block."""
+    # Some callers leave the source 0 when there is no label.
+    if parameter.source != ck.CKZ_DATA_SPECIFIED and (parameter.source or parameter.source_data):
+        raise MechanismParamInvalid("unknown source of the label")
+    algorithm, mask = digest_function(parameter.hash), mgf_function(parameter.mgf)
+    if not (_oaep_has(algorithm) and _oaep_has(mask)):
+        raise MechanismParamInvalid("this hash is not there for OAEP")
+    scheme = padding.OAEP(padding.MGF1(mask), algorithm, parameter.source_data or None)
+    return scheme, 2 + 2 * algorithm.digest_size
+
+
+def _oaep_has(algorithm: hashes.HashAlgorithm) -> bool:
+    return isinstance(algorithm, hashes.SHA1 | hashes.SHA224 | hashes.SHA256 | hashes.SHA384 | hashes.SHA512)
+
+
+def encrypt_secret(key: Key, mechanism: Mechanism, value: bytes) -> bytes:
+    """Return a secret under a wrapping RSA key; the secret may be too long (`KeySizeRange`)."""
+    scheme, overhead = encryption_scheme(mechanism)
+    public = public_key(key)
+    if len(value) > (public.key_size + 7) // 8 - overhead:
+        raise KeySizeRange("the key is too long for the wrapping key")
+    return public.encrypt(value, scheme)
+
+
+def decrypt_secret(key: Key, mechanism: Mechanism, wrapped: bytes) -> bytearray:
+    """Return the secret under an unwrapping RSA key. Raises ValueError when it does not decrypt."""
+    scheme, _ = encryption_scheme(mechanism)
+    return bytearray(private_key(key).decrypt(wrapped, scheme))
+
+
+def generate_pair(row: Row, public: Attributes, private: Attributes) -> tuple[Attributes, Attributes]:
+    """Generate a key pair of the size and exponent in the public key's template.
+
+    The engine makes keys with the exponents 65537 and 3.
+    """
+    bits = number(public, ck.CKA_MODULUS_BITS)
+    if bits is None:
+        raise TemplateIncomplete("CKA_MODULUS_BITS is missing")
+    if not RSA_MIN_BITS <= bits <= RSA_MAX_BITS:
+        raise KeySizeRange(f"RSA keys have {RSA_MIN_BITS} to {RSA_MAX_BITS} bits")
+    given = public.get(ck.CKA_PUBLIC_EXPONENT)
+    exponent = int.from_bytes(given, "big") if given else 65537  # type: ignore[arg-type]
+    if exponent not in (3, 65537):
+        raise TemplateInconsistent("the public exponent must be 65537 or 3")
+    try:
+        key = rsa.generate_private_key(exponent, bits)
+    except (ValueError, UnsupportedAlgorithm):
+        raise KeySizeRange from None
+    return public_attributes(key.public_key()), private_attributes(key)

@@ -1,0 +1,262 @@
+"""Wrapping and unwrapping keys (PKCS#11 3.2, "Wrapping/unwrapping private keys" and each mechanism).
+
+A secret key is wrapped as its value, a private key as PKCS#8 PrivateKeyInfo. ECB, CBC and RSA wrap secret
+keys only.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ferrohsm import constants as ck
+from ferrohsm.adapters import Attributes, Key
+from ferrohsm.errors import (
+    EncryptedDataInvalid,
+    EncryptedDataLenRange,
+    KeyNotWrappable,
+    KeySizeRange,
+    MechanismParamInvalid,
+    TemplateInconsistent,
+    WrappedKeyInvalid,
+    WrappedKeyLenRange,
+)
+from ferrohsm.mechanisms import Row
+from ferrohsm.parameters import Ccm, Mechanism, RsaAesKeyWrap
+from ferrohsm_adapters.software import der
+from ferrohsm_adapters.software.material import (
+    from_private_key_info,
+    number,
+    private_key_info,
+    secret_attributes,
+    secret_length_allowed,
+    secret_value,
+)
+from ferrohsm_adapters.software.operation import wipe
+
+_BLOCK = 16
+_SEMIBLOCK = 8
+_ZERO_PADDED = (ck.CKM_AES_ECB, ck.CKM_AES_CBC)
+_RSA = (ck.CKM_RSA_PKCS, ck.CKM_RSA_PKCS_OAEP)
+_SECRETS_ONLY = (*_ZERO_PADDED, *_RSA)
+
+
+def wrap(row: Row, mechanism: Mechanism, wrapping: Key, target: Key) -> bytes:
+    """Return the wrapped form of `target`."""
+    payload = _payload(mechanism, target)
+    try:
+        if row.family == "rsa":
+            from ferrohsm_adapters.software import rsa
+
+            return rsa.encrypt_secret(wrapping, mechanism, bytes(payload))
+        if row.family == "rsa_aes_key_wrap":
+            return _wrap_rsa_aes(mechanism.parameter, wrapping, payload)
+        if row.family == "aes_key_wrap":
+            return _wrap_key_wrap(mechanism, wrapping, payload)
+        return _wrap_aes(mechanism, wrapping, payload)
+    finally:
+        wipe(payload)
+
+
+def wrap_length(row: Row, mechanism: Mechanism, wrapping: Key, target: Key) -> int:
+    """Return the length of what `wrap` gives."""
+    payload = _payload(mechanism, target)
+    length = len(payload)
+    wipe(payload)
+    if row.family in ("rsa", "rsa_aes_key_wrap"):
+        from ferrohsm_adapters.software import rsa_material
+
+        modulus = (rsa_material.public_key(wrapping).key_size + 7) // 8
+        if row.family == "rsa":
+            return modulus
+        return modulus + _key_wrap_length(ck.CKM_AES_KEY_WRAP_KWP, length)
+    if row.family == "aes_key_wrap":
+        return _key_wrap_length(mechanism.type, length)
+    if mechanism.type in _ZERO_PADDED:
+        return -(-length // _BLOCK) * _BLOCK
+    if mechanism.type == ck.CKM_AES_CBC_PAD:
+        return length - length % _BLOCK + _BLOCK
+    if mechanism.type == ck.CKM_AES_GCM:
+        return length + int(mechanism.parameter.tag_bits) // 8
+    if mechanism.type == ck.CKM_AES_CCM:
+        return length + int(mechanism.parameter.mac_length)
+    return length
+
+
+def unwrap(
+    row: Row, mechanism: Mechanism, unwrapping: Key, wrapped: memoryview, attributes: Attributes
+) -> Attributes:
+    """Return the attributes of the key that `wrapped` holds."""
+    kind = number(attributes, ck.CKA_CLASS)
+    if kind not in (ck.CKO_SECRET_KEY, ck.CKO_PRIVATE_KEY):
+        raise TemplateInconsistent("only secret and private keys are unwrapped")
+    if kind == ck.CKO_PRIVATE_KEY and mechanism.type in _SECRETS_ONLY:
+        raise TemplateInconsistent("this mechanism unwraps secret keys only")
+    if row.family == "rsa":
+        payload = _unwrap_rsa(mechanism, unwrapping, wrapped)
+    elif row.family == "rsa_aes_key_wrap":
+        payload = _unwrap_rsa_aes(mechanism.parameter, unwrapping, wrapped)
+    elif row.family == "aes_key_wrap":
+        payload = _unwrap_key_wrap(mechanism, unwrapping, wrapped)
+    else:
+        payload = _unwrap_aes(mechanism, unwrapping, wrapped)
+    if kind == ck.CKO_PRIVATE_KEY:
+        try:
+            return from_private_key_info(_without_padding(mechanism, payload), attributes)
+        finally:
+            wipe(payload)
+    return _secret(mechanism, payload, attributes)
+
+
+def _payload(mechanism: Mechanism, target: Key) -> bytearray:
+    """Return what is wrapped, in a copy to be wiped."""
+    kind = number(target.attributes, ck.CKA_CLASS)
+    if kind == ck.CKO_SECRET_KEY:
+        return bytearray(secret_value(target))
+    if kind != ck.CKO_PRIVATE_KEY or mechanism.type in _SECRETS_ONLY:
+        raise KeyNotWrappable
+    return private_key_info(target)
+
+
+def _secret(mechanism: Mechanism, payload: bytearray, attributes: Attributes) -> Attributes:
+    """Return a secret key's attributes; padding that the mechanism cannot undo is cut by the template."""
+    key_type = number(attributes, ck.CKA_KEY_TYPE)
+    wanted = number(attributes, ck.CKA_VALUE_LEN)
+    if wanted is not None and wanted != len(payload):
+        if mechanism.type in _ZERO_PADDED:
+            room = _BLOCK
+        elif mechanism.type == ck.CKM_AES_KEY_WRAP:
+            room = _SEMIBLOCK
+        else:
+            room = 1
+        if not len(payload) - room < wanted < len(payload):
+            raise TemplateInconsistent("CKA_VALUE_LEN is not the length of the wrapped key")
+        if mechanism.type == ck.CKM_AES_KEY_WRAP and any(payload[wanted:]):
+            raise WrappedKeyInvalid("the padding is not zero")
+        del payload[wanted:]
+    if key_type is None or not secret_length_allowed(key_type, len(payload)):
+        wipe(payload)
+        raise WrappedKeyInvalid("the length of the unwrapped key does not fit its type")
+    return secret_attributes(key_type, payload, attributes)
+
+
+def _without_padding(mechanism: Mechanism, payload: bytearray) -> bytearray:
+    """Return a PrivateKeyInfo without the zero bytes that AES key wrap put behind it."""
+    if mechanism.type != ck.CKM_AES_KEY_WRAP:
+        return payload
+    try:
+        _, _, end = der.element(payload, 0)
+    except der.Malformed:
+        raise WrappedKeyInvalid("no private key in the wrapped data") from None
+    if len(payload) - end >= _SEMIBLOCK or any(payload[end:]):
+        raise WrappedKeyInvalid("the padding is not zero")
+    return payload[:end]
+
+
+def _wrap_aes(mechanism: Mechanism, wrapping: Key, payload: bytearray) -> bytes:
+    from ferrohsm_adapters.software import aes
+
+    if mechanism.type in _ZERO_PADDED and len(payload) % _BLOCK:
+        payload += bytes(_BLOCK - len(payload) % _BLOCK)
+    operation = aes.cipher(_sized(mechanism, len(payload)), aes.aes_value(wrapping), True)
+    with memoryview(payload) as data:
+        return bytes(operation.once_now(data))
+
+
+def _unwrap_aes(mechanism: Mechanism, unwrapping: Key, wrapped: memoryview) -> bytearray:
+    from ferrohsm_adapters.software import aes
+
+    if isinstance(mechanism.parameter, Ccm):
+        mechanism = _sized(mechanism, max(0, len(wrapped) - mechanism.parameter.mac_length))
+    operation = aes.cipher(mechanism, aes.aes_value(unwrapping), False)
+    try:
+        return bytearray(operation.once_now(wrapped))
+    except EncryptedDataLenRange:
+        raise WrappedKeyLenRange from None
+    except EncryptedDataInvalid:
+        raise WrappedKeyInvalid from None
+
+
+def _sized(mechanism: Mechanism, length: int) -> Mechanism:
+    """Return a CCM mechanism with the length of the key in place: tokens ignore the caller's."""
+    if isinstance(mechanism.parameter, Ccm):
+        return mechanism._replace(parameter=mechanism.parameter._replace(data_length=length))
+    return mechanism
+
+
+def _key_wrap_length(type: int, length: int) -> int:
+    from ferrohsm_adapters.software import key_wrap
+
+    if type == ck.CKM_AES_KEY_WRAP:
+        length = -(-length // _SEMIBLOCK) * _SEMIBLOCK
+    wrapped = key_wrap.wrapped_length(type, length)
+    if wrapped is None:
+        raise KeySizeRange("the key is too short for this mechanism")
+    return wrapped
+
+
+def _wrap_key_wrap(mechanism: Mechanism, wrapping: Key, payload: bytearray) -> bytes:
+    from ferrohsm_adapters.software import aes, key_wrap
+
+    key_wrap.check_parameter(mechanism)
+    _key_wrap_length(mechanism.type, len(payload))
+    if mechanism.type == ck.CKM_AES_KEY_WRAP and len(payload) % _SEMIBLOCK:
+        payload += bytes(_SEMIBLOCK - len(payload) % _SEMIBLOCK)
+    return key_wrap.wrap(mechanism.type, aes.aes_value(wrapping), payload)
+
+
+def _unwrap_key_wrap(mechanism: Mechanism, unwrapping: Key, wrapped: memoryview) -> bytearray:
+    from ferrohsm_adapters.software import aes, key_wrap
+
+    key_wrap.check_parameter(mechanism)
+    if not key_wrap.unwrappable(mechanism.type, len(wrapped)):
+        raise WrappedKeyLenRange
+    try:
+        return key_wrap.unwrap(mechanism.type, aes.aes_value(unwrapping), wrapped)
+    except key_wrap.Malformed:
+        raise WrappedKeyInvalid from None
+
+
+def _unwrap_rsa(mechanism: Mechanism, unwrapping: Key, wrapped: memoryview) -> bytearray:
+    from ferrohsm_adapters.software import rsa, rsa_material
+
+    if len(wrapped) != (rsa_material.private_key(unwrapping).key_size + 7) // 8:
+        raise WrappedKeyLenRange
+    try:
+        return rsa.decrypt_secret(unwrapping, mechanism, bytes(wrapped))
+    except ValueError:
+        raise WrappedKeyInvalid from None
+
+
+def _oaep(parameter: Any) -> Mechanism:
+    if not isinstance(parameter, RsaAesKeyWrap) or parameter.aes_key_bits not in (128, 192, 256):
+        raise MechanismParamInvalid
+    return Mechanism(ck.CKM_RSA_PKCS_OAEP, parameter.oaep)
+
+
+def _wrap_rsa_aes(parameter: RsaAesKeyWrap, wrapping: Key, payload: bytearray) -> bytes:
+    """Wrap with a new AES key, and that with RSA OAEP ("RSA AES KEY WRAP")."""
+    from ferrohsm_adapters.software import key_wrap, rsa
+
+    oaep = _oaep(parameter)
+    temporary = os.urandom(parameter.aes_key_bits // 8)
+    first = rsa.encrypt_secret(wrapping, oaep, temporary)
+    return first + key_wrap.wrap(ck.CKM_AES_KEY_WRAP_KWP, temporary, payload)
+
+
+def _unwrap_rsa_aes(parameter: RsaAesKeyWrap, unwrapping: Key, wrapped: memoryview) -> bytearray:
+    from ferrohsm_adapters.software import key_wrap, rsa_material
+
+    oaep = _oaep(parameter)
+    size = (rsa_material.private_key(unwrapping).key_size + 7) // 8
+    if not key_wrap.unwrappable(ck.CKM_AES_KEY_WRAP_KWP, len(wrapped) - size):
+        raise WrappedKeyLenRange
+    temporary = _unwrap_rsa(oaep, unwrapping, wrapped[:size])
+    try:
+        if len(temporary) != parameter.aes_key_bits // 8:
+            raise WrappedKeyInvalid
+        return key_wrap.unwrap(ck.CKM_AES_KEY_WRAP_KWP, temporary, wrapped[size:])
+    except key_wrap.Malformed:
+        raise WrappedKeyInvalid from None
+    finally:
+        wipe(temporary)
