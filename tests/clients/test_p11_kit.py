@@ -1,0 +1,133 @@
+"""p11-kit: a module that a user registered, the proxy over all modules, and remoting over a socket."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+import pytest
+
+LIBRARIES = [f"/usr/lib/{machine}-linux-gnu" for machine in ("x86_64", "aarch64")]
+
+
+@pytest.fixture
+def p11_kit(need):
+    return need("p11-kit", package="p11-kit")
+
+
+def library(need, name: str) -> str:
+    places = [f"{directory}/{name}" for directory in LIBRARIES]
+    return need(next((place for place in places if os.path.exists(place)), places[0]), package="p11-kit-modules")
+
+
+@pytest.fixture(scope="session")
+def ordinary_user() -> list[str]:
+    """What to put before a command so that it does not run as root, for whom p11-kit reads no user's configuration."""
+    if os.geteuid() != 0:
+        return []
+    capabilities = "+dac_override,+dac_read_search,+chown,+fowner"
+    ways = [
+        ["unshare", "--user", "--map-user=1000", "--map-group=1000"],
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={capabilities}",
+         f"--ambient-caps={capabilities}"],
+    ]  # fmt: skip
+    for way in ways:
+        if subprocess.run([*way, "true"], capture_output=True, check=False).returncode == 0:
+            return way
+    raise AssertionError("root can become nobody else here")
+
+
+@pytest.fixture
+def registered(token, p11_kit):
+    """The module is registered by a file in the user's configuration."""
+    directory = token.directory / ".config" / "pkcs11" / "modules"
+    directory.mkdir(parents=True)
+    (directory / "under-test.module").write_text(f"module: {token.module.path}\ncritical: yes\n")
+    return token
+
+
+def test_list_modules(registered, p11_kit, ordinary_user):
+    listing = registered.run(*ordinary_user, p11_kit, "list-modules").stdout.decode()
+    modules = re.split(r"\n(?=\S)", listing)
+    ours = next(module for module in modules if module.startswith("under-test: "))
+    assert str(registered.module.path) in ours
+    assert re.search(rf"token: {registered.label}\n", ours)
+
+
+def test_proxy(registered, need, ordinary_user, tmp_path):
+    """A signature through the proxy, which gives slots numbers of its own and shares the module."""
+    proxy = library(need, "p11-kit-proxy.so")
+    tool = [*ordinary_user, "pkcs11-tool", "--module", proxy]
+    assert registered.label in registered.run(*tool, "--list-token-slots").stdout.decode()
+    tool += ["--token-label", registered.label, "--login", "--pin", registered.pin]
+    registered.run(*tool, "--keypairgen", "--key-type", "rsa:2048", "--label", "proxied", "--id", "01")
+    assert "proxied" in registered.pkcs11_tool("--list-objects"), "the key is not on the token behind the proxy"
+    sign_and_verify(registered, tool, tmp_path)
+
+
+def sign_and_verify(token, tool, tmp_path):
+    (tmp_path / "message").write_bytes(b"from afar\n")
+    token.run(*tool, "--sign", "--mechanism", "SHA256-RSA-PKCS", "--id", "01", "-i", tmp_path / "message",
+              "-o", tmp_path / "signature")  # fmt: skip
+    token.run(*tool, "--read-object", "--type", "pubkey", "--id", "01", "-o", tmp_path / "public.der")
+    verified = token.run(
+        "openssl", "dgst", "-sha256", "-verify", tmp_path / "public.der", "-keyform", "DER",
+        "-signature", tmp_path / "signature", tmp_path / "message",
+    )  # fmt: skip
+    assert b"Verified OK" in verified.stdout
+
+
+@pytest.fixture
+def remote(token, background, p11_kit, wait_for, need):
+    """``p11-kit server`` offers the token on a socket, whose address clients find in the environment."""
+    library(need, "pkcs11/p11-kit-client.so")
+    socket = token.directory / "run" / "server"
+    log = (token.directory / "server.log").open("wb")
+    server = background(
+        token.home, p11_kit, "server", "--foreground", "--provider", token.module.path, "--name", socket,
+        f"pkcs11:token={token.label}", stdout=log, stderr=log,
+    )  # fmt: skip
+    log.close()
+    wait_for(lambda: socket.exists() or server.poll() is not None, "the server's socket")
+    assert server.poll() is None, (token.directory / "server.log").read_text()
+    token.home.environment["P11_KIT_SERVER_ADDRESS"] = f"unix:path={socket}"
+    return library(need, "pkcs11/p11-kit-client.so")
+
+
+def test_remoting(token, remote, tmp_path):
+    """Clients that hold no module of ours make a key and sign over the server's socket, one after another."""
+    tool = ["pkcs11-tool", "--module", remote, "--token-label", token.label, "--login", "--pin", token.pin]
+    slots = token.run("pkcs11-tool", "--module", remote, "--list-token-slots").stdout.decode()
+    assert token.label in slots
+    token.run(*tool, "--keypairgen", "--key-type", "rsa:2048", "--label", "remote", "--id", "01")
+    for _ in range(3):
+        sign_and_verify(token, tool, tmp_path)
+    assert "remote" in token.pkcs11_tool("--list-objects")
+
+
+def test_remoting_of_parallel_clients(token, remote, tmp_path):
+    """The server gives each client a process of its own; their work lands on one token."""
+    if not token.module.ours:
+        pytest.skip("SoftHSM 2.6 reports CKR_GENERAL_ERROR when four processes write at once")
+    tool = ["pkcs11-tool", "--module", remote, "--token-label", token.label, "--login", "--pin", token.pin]
+    running = [
+        subprocess.Popen(
+            [*tool, "--keygen", "--key-type", "AES:32", "--label", f"key-{index}"],
+            env=token.home.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )
+        for index in range(4)
+    ]  # fmt: skip
+    for process in running:
+        with process:
+            errors = process.stderr.read().decode()
+            assert process.wait(60) == 0, errors
+    assert set(re.findall(r"label:\s+(key-\d)", token.pkcs11_tool("--list-objects"))) == {f"key-{i}" for i in range(4)}
+
+
+def test_server_of_another_client(token, remote, need):
+    """GnuTLS over the socket."""
+    need("p11tool", package="gnutls-bin")
+    p11tool = ["p11tool", f"--provider={remote}", "--batch", "--login", f"--set-pin={token.pin}"]
+    token.run(*p11tool, "--generate-privkey=ecdsa", "--curve=secp256r1", "--label=far", f"pkcs11:token={token.label}")
+    token.run(*p11tool, "--test-sign", f"pkcs11:token={token.label};object=far;type=private")
