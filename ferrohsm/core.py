@@ -1,0 +1,395 @@
+"""The core: one method for each thing that a caller can ask, each delegating to the room it belongs to.
+
+The ABI, the command and the tests speak to this class only. All coroutines may be stepped
+(`ferrohsm.runtime.step`) when the slot is inline; those of any other slot run on the core's `runtime`.
+`start`, `slots` and `stop` concern all slots and may always be stepped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ferrohsm import constants as ck
+from ferrohsm import keys, log
+from ferrohsm.adapters import Function, Template, Value
+from ferrohsm.errors import (
+    DeviceRemoved,
+    HsmError,
+    KeyHandleInvalid,
+    KeyIndigestible,
+    MechanismInvalid,
+    OperationNotInitialized,
+    SlotIdInvalid,
+    TokenNotPresent,
+)
+from ferrohsm.objects import INVALID, SENSITIVE, Cursor, Hidden
+from ferrohsm.operations import BoundOperation
+from ferrohsm.policy import USES, check_key, check_mechanism
+from ferrohsm.registry import Member, load
+from ferrohsm.runtime import Runtime
+from ferrohsm.sessions import Session
+from ferrohsm.tokens import Token, TokenInfo
+
+if TYPE_CHECKING:
+    from ferrohsm.adapters import Adapter
+    from ferrohsm.config import Config
+    from ferrohsm.parameters import Mechanism
+
+__all__ = [
+    "INVALID",
+    "SENSITIVE",
+    "BoundOperation",
+    "Core",
+    "Cursor",
+    "Hidden",
+    "Session",
+    "SlotView",
+    "TokenInfo",
+]
+
+T = TypeVar("T")
+
+MANUFACTURER = "FerroHSM"
+
+
+class SlotView:
+    """A slot as it is now; `flags` are ``CKF_*`` of ``CK_SLOT_INFO``."""
+
+    __slots__ = ("description", "free", "id", "initialized", "inline", "manufacturer", "token_present")
+
+    def __init__(self, slot_id: int, description: str, manufacturer: str, *, inline: bool = True) -> None:
+        self.id = slot_id
+        self.description = description
+        self.manufacturer = manufacturer
+        self.inline = inline
+        self.free = False
+        self.initialized = False
+        self.token_present = False
+
+    @property
+    def flags(self) -> int:
+        """The flags of ``CK_SLOT_INFO``."""
+        return ck.CKF_TOKEN_PRESENT if self.token_present else 0
+
+    def __repr__(self) -> str:
+        return f"<SlotView {self.id} {self.description!r}>"
+
+
+class Core:
+    """Everything behind the C interface of one process (one ``C_Initialize`` to ``C_Finalize``)."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.runtime = Runtime()
+        self.members: list[Member] = []
+        self._tokens: dict[int, Token] = {}
+        self._empty: dict[int, Member] = {}
+
+    async def start(self) -> None:
+        """Open the adapters. One that cannot be opened leaves an empty slot and a line in the log."""
+        log.configure(self.config.log)
+        self.members = load(self.config)
+        for member in self.members:
+            if member.adapter is not None:
+                try:
+                    await self._bridge(member.adapter, member.adapter.open())
+                except Exception as error:
+                    member.fail("the slot's adapter cannot be opened", error)
+
+    async def stop(self) -> None:
+        """Log out everywhere, wipe, close. A failure of one adapter does not keep the others from it."""
+        tokens, self._tokens = self._tokens, {}
+        for token in tokens.values():
+            await self._quietly(token, token.close())
+        for member in self.members:
+            if member.adapter is not None:
+                await self._quietly(member.adapter, member.adapter.close())
+        self.members = []
+        self.runtime.stop()
+        log.close()
+
+    async def _bridge(self, owner: Adapter | Token, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Await here when the owner is inline, else wait for the runtime's thread."""
+        if owner.inline or self.runtime.here():
+            return await coroutine
+        return self.runtime.run(coroutine)
+
+    async def _quietly(self, owner: Adapter | Token, coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            await self._bridge(owner, coroutine)
+        except Exception as error:
+            log.failure("closing failed", error)
+
+    # Slots and tokens
+
+    async def slots(self) -> list[SlotView]:
+        """Look at the slots anew and return them, free ones last (``C_GetSlotList``)."""
+        views: list[SlotView] = []
+        tokens: dict[int, Token] = {}
+        empty: dict[int, Member] = {}
+        for member in self.members:
+            adapter = member.adapter
+            if adapter is None:
+                views.append(_empty_view(member, [*tokens, *empty]))
+                empty[views[-1].id] = member
+                continue
+            for slot in await self._bridge(adapter, adapter.slots()):
+                token = self._tokens.get(slot.id)
+                if token is None or token.slot is not slot:
+                    token = Token(slot, adapter.inline, self.config)
+                tokens[slot.id] = token
+                views.append(await self._bridge(token, _view(token)))
+        gone = [token for slot_id, token in self._tokens.items() if tokens.get(slot_id) is not token]
+        self._tokens, self._empty = tokens, empty
+        for token in gone:
+            await self._quietly(token, token.close())
+        return sorted(views, key=lambda view: view.free)
+
+    def token(self, slot_id: int) -> Token:
+        """Return the token of a slot. Raises `SlotIdInvalid`, `TokenNotPresent`."""
+        token = self._tokens.get(slot_id)
+        if token is not None:
+            return token
+        if slot_id in self._empty:
+            raise TokenNotPresent(self._empty[slot_id].problem or "")
+        raise SlotIdInvalid()
+
+    def inline(self, slot_id: int) -> bool:
+        """Say whether the slot's coroutines may be stepped on the caller's thread."""
+        token = self._tokens.get(slot_id)
+        return token is None or token.inline
+
+    async def token_info(self, slot_id: int) -> TokenInfo:
+        """Describe the token (``C_GetTokenInfo``)."""
+        return await self.token(slot_id).info()
+
+    async def mechanism_list(self, slot_id: int) -> list[int]:
+        """Return the mechanisms that the slot offers (``C_GetMechanismList``)."""
+        return sorted(self._present(slot_id).mechanisms())
+
+    async def mechanism_info(self, slot_id: int, type: int) -> tuple[int, int, int]:
+        """Return smallest and largest key size and the flags (``C_GetMechanismInfo``)."""
+        info = self._present(slot_id).mechanisms().get(type)
+        if info is None:
+            raise MechanismInvalid()
+        return info
+
+    def _present(self, slot_id: int) -> Token:
+        token = self.token(slot_id)
+        if not token.present:
+            raise TokenNotPresent()
+        return token
+
+    async def init_token(self, slot_id: int, pin: bytearray, label: str) -> None:
+        """Initialize a token (``C_InitToken``); that no session is open is the caller's to check."""
+        await self.token(slot_id).initialize(pin, label)
+
+    # Sessions and logins
+
+    def open_session(self, slot_id: int, handle: int, read_write: bool) -> Session:
+        """Make the core's side of a session (``C_OpenSession``)."""
+        token = self._present(slot_id)
+        session = Session(token, handle, read_write)
+        token.sessions[handle] = session
+        return session
+
+    async def close_session(self, session: Session) -> None:
+        """Destroy the session's objects (``C_CloseSession``)."""
+        await session.token.end_session(session)
+
+    async def login(
+        self, session: Session, user_type: int, pin: bytearray, username: str | None = None
+    ) -> None:
+        """Log in (``C_Login``, ``C_LoginUser``); a token has one user, so a name is not looked at."""
+        self._check_there(session)
+        if user_type == ck.CKU_CONTEXT_SPECIFIC:
+            raise OperationNotInitialized()
+        await session.token.login(session, user_type, pin)
+
+    async def check_pin(self, session: Session, pin: bytearray) -> None:
+        """Check the PIN of the one who is logged in (``C_Login`` with ``CKU_CONTEXT_SPECIFIC``)."""
+        self._check_there(session)
+        await session.token.check_pin(pin)
+
+    async def logout(self, slot_id: int) -> None:
+        """Log out (``C_Logout``)."""
+        await self.token(slot_id).logout()
+
+    async def init_pin(self, session: Session, pin: bytearray) -> None:
+        """Set the user's PIN (``C_InitPIN``)."""
+        self._check_there(session)
+        await session.token.init_pin(session, pin)
+
+    async def set_pin(self, session: Session, old: bytearray, new: bytearray) -> None:
+        """Change a PIN (``C_SetPIN``)."""
+        self._check_there(session)
+        await session.token.set_pin(session, old, new)
+
+    def login_state(self, slot_id: int) -> int | None:
+        """Return ``CKU_SO``, ``CKU_USER`` or None."""
+        token = self._tokens.get(slot_id)
+        return None if token is None else token.login_state
+
+    def login_epoch(self, slot_id: int) -> int:
+        """Return a number that moves whenever what may be seen changes (login, logout, new token)."""
+        token = self._tokens.get(slot_id)
+        return -1 if token is None else token.epoch
+
+    def _check_there(self, session: Session) -> None:
+        """Raise `DeviceRemoved` when the session's token was taken out of its slot."""
+        if self._tokens.get(session.token.id) is not session.token:
+            raise DeviceRemoved()
+
+    # Objects
+
+    async def create_object(self, session: Session, template: Template) -> int:
+        """``C_CreateObject``."""
+        self._check_there(session)
+        return await keys.create_object(session, template)
+
+    async def copy_object(self, session: Session, oid: int, template: Template) -> int:
+        """``C_CopyObject``."""
+        self._check_there(session)
+        return await keys.copy_object(session, oid, template)
+
+    async def destroy_object(self, session: Session, oid: int) -> None:
+        """``C_DestroyObject``."""
+        self._check_there(session)
+        await keys.destroy_object(session, oid)
+
+    async def object_size(self, session: Session, oid: int) -> int:
+        """``C_GetObjectSize``, in bytes."""
+        self._check_there(session)
+        return await session.token.objects.size(oid)
+
+    async def is_private(self, session: Session, oid: int) -> bool:
+        """Say whether an object is private: its handles die at logout, even if it is seen again later."""
+        self._check_there(session)
+        entry = await session.token.objects.hold(oid)
+        try:
+            return entry.private
+        finally:
+            entry.release()
+
+    async def get_attributes(self, session: Session, oid: int, types: list[int]) -> list[Value | Hidden]:
+        """``C_GetAttributeValue``: a value for each type, or `SENSITIVE` or `INVALID`."""
+        self._check_there(session)
+        return await session.token.objects.reveal(oid, types)
+
+    async def set_attributes(self, session: Session, oid: int, template: Template) -> None:
+        """``C_SetAttributeValue``."""
+        self._check_there(session)
+        await keys.set_attributes(session, oid, template)
+
+    async def find(self, session: Session, template: Template) -> Cursor:
+        """``C_FindObjectsInit``; the cursor gives the objects."""
+        self._check_there(session)
+        return session.token.objects.find(template)
+
+    # Keys
+
+    async def generate_key(self, session: Session, mechanism: Mechanism, template: Template) -> int:
+        """``C_GenerateKey``."""
+        self._check_there(session)
+        return await keys.generate_key(session, mechanism, template)
+
+    async def generate_key_pair(
+        self, session: Session, mechanism: Mechanism, public: Template, private: Template
+    ) -> tuple[int, int]:
+        """``C_GenerateKeyPair``: the public and the private key."""
+        self._check_there(session)
+        return await keys.generate_key_pair(session, mechanism, public, private)
+
+    async def wrap_key(
+        self, session: Session, mechanism: Mechanism, wrapping_oid: int, oid: int, limit: int | None
+    ) -> bytes:
+        """``C_WrapKey``; `limit` is the room in bytes, None when there is enough."""
+        self._check_there(session)
+        return await keys.wrap_key(session, mechanism, wrapping_oid, oid, limit)
+
+    async def wrap_length(self, session: Session, mechanism: Mechanism, wrapping_oid: int, oid: int) -> int:
+        """Return the bytes that `wrap_key` would give."""
+        self._check_there(session)
+        return await keys.wrap_length(session, mechanism, wrapping_oid, oid)
+
+    async def unwrap_key(
+        self,
+        session: Session,
+        mechanism: Mechanism,
+        unwrapping_oid: int,
+        wrapped: memoryview,
+        template: Template,
+    ) -> int:
+        """``C_UnwrapKey``."""
+        self._check_there(session)
+        return await keys.unwrap_key(session, mechanism, unwrapping_oid, wrapped, template)
+
+    async def derive_key(
+        self, session: Session, mechanism: Mechanism, base_oid: int, template: Template
+    ) -> int:
+        """``C_DeriveKey``."""
+        self._check_there(session)
+        return await keys.derive_key(session, mechanism, base_oid, template)
+
+    # Operations
+
+    async def begin(
+        self, session: Session, function: int, mechanism: Mechanism, oid: int | None
+    ) -> BoundOperation:
+        """Start an operation (``C_SignInit`` and its like); `function` is one of `Function`'s flags."""
+        self._check_there(session)
+        token = session.token
+        row = check_mechanism(token, mechanism.type, function)
+        if function == Function.DIGEST or oid is None:
+            return BoundOperation(token, await token.signer.begin(function, mechanism, None), None)
+        entry = await token.objects.hold(oid, USES[function].no_key)
+        try:
+            check_key(row, function, entry)
+            return BoundOperation(token, await token.signer.begin(function, mechanism, entry.key), entry)
+        except BaseException:
+            entry.release()
+            raise
+
+    async def digest_key(self, session: Session, operation: BoundOperation, oid: int) -> None:
+        """Feed a secret key's value into a digest (``C_DigestKey``)."""
+        self._check_there(session)
+        entry = await session.token.objects.hold(oid, KeyHandleInvalid)
+        try:
+            value = entry.get(ck.CKA_VALUE)
+            is_secret = entry.get(ck.CKA_CLASS) == ck.CKO_SECRET_KEY.to_bytes(8, "little")
+            if not is_secret or not isinstance(value, bytearray) or not entry.flag(ck.CKA_EXTRACTABLE):
+                # A digest of the value says something about it: what may not leave is not digested.
+                raise KeyIndigestible()
+            await operation.update(memoryview(value))
+        finally:
+            entry.release()
+
+    async def random(self, slot_id: int, n: int) -> bytes:
+        """``C_GenerateRandom``."""
+        return await self._present(slot_id).signer.random(n)
+
+    async def seed_random(self, slot_id: int, data: memoryview) -> None:
+        """``C_SeedRandom``."""
+        await self._present(slot_id).signer.seed(data)
+
+
+async def _view(token: Token) -> SlotView:
+    view = SlotView(token.id, token.slot.description, token.slot.manufacturer, inline=token.inline)
+    view.free = token.slot.free
+    try:
+        view.initialized = (await token.store.status()).initialized
+        view.token_present = True
+    except HsmError as error:
+        log.event("warning", "the slot has no usable token", slot=token.id, why=str(error))
+    return view
+
+
+def _empty_view(member: Member, taken: list[int]) -> SlotView:
+    """Return the slot of an adapter that does not work: always the same id for the same name."""
+    from zlib import crc32
+
+    slot_id = crc32(member.section.name.encode()) & 0x7FFFFFFF or 1
+    while slot_id in taken:
+        slot_id = slot_id % 0x7FFFFFFF + 1
+    return SlotView(slot_id, member.section.name, MANUFACTURER)

@@ -1,0 +1,344 @@
+"""Keys and objects that come into being: created, copied, generated, unwrapped, derived.
+
+PKCS#11 3.2, "Object management functions" and "Key management functions". Each way has the same
+steps: compose the template by the rules, ask whether the session may, let the engine make the
+material, stamp what the way decides, put it into the registry.
+"""
+
+from __future__ import annotations
+
+from ferrohsm import constants as ck
+from ferrohsm.adapters import Attributes, Function, Template, Value
+from ferrohsm.attribute_kinds import CREATE, DERIVE, FALSE, GENERATE, TRUE, UNWRAP, is_true, number, ulong
+from ferrohsm.attributes import change, collapse, compose, merge
+from ferrohsm.entries import Entry, copied, wipe
+from ferrohsm.errors import (
+    AttributeValueInvalid,
+    BufferTooSmall,
+    KeyHandleInvalid,
+    TemplateInconsistent,
+    WrappedKeyLenRange,
+)
+from ferrohsm.mechanisms import Row
+from ferrohsm.parameters import Mechanism
+from ferrohsm.policy import (
+    check_change,
+    check_copy,
+    check_create,
+    check_destroy,
+    check_key,
+    check_mechanism,
+    check_wrap,
+)
+from ferrohsm.sessions import Session
+
+_KEY_CLASSES = (ck.CKO_PUBLIC_KEY, ck.CKO_PRIVATE_KEY, ck.CKO_SECRET_KEY)
+
+# What a template may give though it follows from the material: it must be right then.
+_CHECKED = (ck.CKA_CHECK_VALUE, ck.CKA_PUBLIC_KEY_INFO, ck.CKA_PUBLIC_CRC64_VALUE)
+
+# Derivations that only rearrange the base key's bits: the derived key cannot be less protected than
+# the base key ("Miscellaneous simple key derivation mechanisms").
+_REARRANGING = frozenset(
+    (
+        ck.CKM_CONCATENATE_BASE_AND_KEY,
+        ck.CKM_CONCATENATE_BASE_AND_DATA,
+        ck.CKM_CONCATENATE_DATA_AND_BASE,
+        ck.CKM_XOR_BASE_AND_DATA,
+        ck.CKM_EXTRACT_KEY_FROM_KEY,
+    )
+)
+
+
+def _boolean(value: bool) -> bytes:
+    return TRUE if value else FALSE
+
+
+async def create_object(session: Session, template: Template) -> int:
+    """Make an object of the template's values (``C_CreateObject``)."""
+    attributes = compose(CREATE, template, {}, so=session.token.so_logged_in)
+    await check_create(session, attributes)
+    await _settle(session, attributes, None)
+    return await session.token.objects.add(session, attributes)
+
+
+async def _settle(session: Session, attributes: Attributes, made: Attributes | None) -> None:
+    """Add the material that the engine made and what follows from it; None: it was brought in.
+
+    Raises `AttributeValueInvalid` when the template gave a check value or public key that is wrong,
+    and whatever the engine has against material from outside.
+    """
+    object_class = number(attributes[ck.CKA_CLASS])
+    if object_class not in (*_KEY_CLASSES, ck.CKO_CERTIFICATE):
+        return
+    given = {attribute: attributes.pop(attribute) for attribute in _CHECKED if attribute in attributes}
+    follows = ck.CKA_CHECK_VALUE if object_class == ck.CKO_SECRET_KEY else ck.CKA_PUBLIC_KEY_INFO
+    try:
+        if made is not None:
+            attributes.update(made)
+        if made is None or follows not in attributes:
+            attributes.update(await session.token.signer.complete(attributes))
+        _add_checksum(object_class, attributes)
+        _check_given(object_class, attributes, given)
+    except BaseException:
+        wipe(attributes)
+        raise
+
+
+def _add_checksum(object_class: int, attributes: Attributes) -> None:
+    """Add ``CKA_PUBLIC_CRC64_VALUE``: over an RSA key's modulus, else over a public key's value."""
+    if object_class not in (ck.CKO_PUBLIC_KEY, ck.CKO_PRIVATE_KEY):
+        return
+    covered = attributes.get(ck.CKA_MODULUS)
+    if covered is None and object_class == ck.CKO_PUBLIC_KEY:
+        covered = attributes.get(ck.CKA_VALUE)
+    if covered is not None and not isinstance(covered, tuple):
+        from ferrohsm.crc64 import crc64
+
+        attributes[ck.CKA_PUBLIC_CRC64_VALUE] = crc64(covered)
+
+
+def _check_given(object_class: int, attributes: Attributes, given: Attributes) -> None:
+    for attribute, value in given.items():
+        computed = attributes.get(attribute)
+        if attribute == ck.CKA_CHECK_VALUE and not value:
+            # "The generation of the KCV may be prevented by … a no-value (0 length) entry."
+            attributes.pop(attribute, None)
+        elif attribute == ck.CKA_PUBLIC_KEY_INFO and object_class == ck.CKO_CERTIFICATE:
+            # "Cryptoki does not enforce the relationship" of a certificate to it.
+            attributes[attribute] = value or computed or value
+        elif value and computed is not None and computed != value:
+            raise AttributeValueInvalid(f"{ck.name('CKA', attribute)} does not fit the object")
+        elif value and computed is None and attribute != ck.CKA_CHECK_VALUE:
+            attributes[attribute] = value
+
+
+async def copy_object(session: Session, oid: int, template: Template) -> int:
+    """Make a copy with the template's changes (``C_CopyObject``)."""
+    token = session.token
+    entry = await token.objects.hold(oid)
+    try:
+        check_copy(entry)
+        changed = change(entry.attributes, template, copying=True, so=token.so_logged_in)
+        attributes = {**copied(entry.attributes), **changed}
+    finally:
+        entry.release()
+    await check_create(session, attributes)
+    await _check_public_key(session, attributes, changed)
+    return await token.objects.add(session, attributes)
+
+
+async def set_attributes(session: Session, oid: int, template: Template) -> None:
+    """Change attributes (``C_SetAttributeValue``)."""
+    token = session.token
+    entry = await token.objects.hold(oid)
+    try:
+        await check_change(session, entry)
+        changed = change(entry.attributes, template, copying=False, so=token.so_logged_in)
+        await _check_public_key(session, copied({**entry.attributes, **changed}), changed)
+        erased: dict[int, Value | None] = {
+            attribute: None if attribute == ck.CKA_CHECK_VALUE and not value else value
+            for attribute, value in changed.items()
+        }
+        if erased:
+            await token.objects.change(session, entry, erased)
+    finally:
+        entry.release()
+
+
+async def _check_public_key(session: Session, attributes: Attributes, changed: Attributes) -> None:
+    """Check a new ``CKA_PUBLIC_KEY_INFO`` of a key against its material."""
+    if not changed.get(ck.CKA_PUBLIC_KEY_INFO) or number(attributes[ck.CKA_CLASS]) not in _KEY_CLASSES:
+        return
+    material = {a: v for a, v in attributes.items() if a not in _CHECKED}
+    computed = (await session.token.signer.complete(material)).get(ck.CKA_PUBLIC_KEY_INFO)
+    if computed is not None and computed != changed[ck.CKA_PUBLIC_KEY_INFO]:
+        raise AttributeValueInvalid("CKA_PUBLIC_KEY_INFO does not fit the key")
+
+
+async def destroy_object(session: Session, oid: int) -> None:
+    """Destroy an object (``C_DestroyObject``)."""
+    entry = await session.token.objects.hold(oid)
+    try:
+        await check_change(session, entry)
+        check_destroy(entry)
+        await session.token.objects.remove(entry)
+    finally:
+        entry.release()
+
+
+async def generate_key(session: Session, mechanism: Mechanism, template: Template) -> int:
+    """Generate a secret key (``C_GenerateKey``)."""
+    token = session.token
+    row = check_mechanism(token, mechanism.type, Function.GENERATE)
+    attributes = compose(GENERATE, template, _implied(ck.CKO_SECRET_KEY, row), so=token.so_logged_in)
+    await check_create(session, attributes)
+    await _settle(session, attributes, await token.signer.generate_key(mechanism, dict(attributes)))
+    _stamp_generated(attributes, mechanism)
+    return await token.objects.add(session, attributes)
+
+
+async def generate_key_pair(
+    session: Session, mechanism: Mechanism, public: Template, private: Template
+) -> tuple[int, int]:
+    """Generate a key pair (``C_GenerateKeyPair``): both keys, or none."""
+    token = session.token
+    row = check_mechanism(token, mechanism.type, Function.GENERATE_KEY_PAIR)
+    so = token.so_logged_in
+    public_half = compose(GENERATE, public, _implied(ck.CKO_PUBLIC_KEY, row), so=so)
+    private_half = compose(GENERATE, private, _implied(ck.CKO_PRIVATE_KEY, row), so=so)
+    await check_create(session, public_half)
+    await check_create(session, private_half)
+    made = await token.signer.generate_key_pair(mechanism, dict(public_half), dict(private_half))
+    for half, added in zip((public_half, private_half), made, strict=True):
+        await _settle(session, half, added)
+        _stamp_generated(half, mechanism)
+    return await token.objects.add_pair(session, public_half, private_half)
+
+
+def _implied(object_class: int, row: Row) -> Attributes:
+    implied: Attributes = {ck.CKA_CLASS: ulong(object_class)}
+    if row.produces is not None:
+        implied[ck.CKA_KEY_TYPE] = ulong(row.produces)
+    return implied
+
+
+def _stamp_generated(attributes: Attributes, mechanism: Mechanism) -> None:
+    attributes[ck.CKA_LOCAL] = TRUE
+    attributes[ck.CKA_KEY_GEN_MECHANISM] = ulong(mechanism.type)
+    if ck.CKA_SENSITIVE in attributes:
+        attributes[ck.CKA_ALWAYS_SENSITIVE] = attributes[ck.CKA_SENSITIVE]
+        attributes[ck.CKA_NEVER_EXTRACTABLE] = _boolean(not is_true(attributes[ck.CKA_EXTRACTABLE]))
+
+
+async def wrap_length(session: Session, mechanism: Mechanism, wrapping_oid: int, oid: int) -> int:
+    """Return the length of what `wrap_key` would give, after all its checks."""
+    wrapping, target = await _hold_for_wrapping(session, mechanism, wrapping_oid, oid)
+    try:
+        return session.token.signer.wrap_length(mechanism, wrapping.key, target.key)
+    finally:
+        wrapping.release()
+        target.release()
+
+
+async def wrap_key(
+    session: Session, mechanism: Mechanism, wrapping_oid: int, oid: int, limit: int | None
+) -> bytes:
+    """Wrap a key (``C_WrapKey``). Raises `BufferTooSmall` when it would be longer than `limit` bytes."""
+    wrapping, target = await _hold_for_wrapping(session, mechanism, wrapping_oid, oid)
+    signer = session.token.signer
+    try:
+        if limit is not None and signer.wrap_length(mechanism, wrapping.key, target.key) > limit:
+            raise BufferTooSmall()
+        return await signer.wrap(mechanism, wrapping.key, target.key)
+    finally:
+        wrapping.release()
+        target.release()
+
+
+async def _hold_for_wrapping(
+    session: Session, mechanism: Mechanism, wrapping_oid: int, oid: int
+) -> tuple[Entry, Entry]:
+    row = check_mechanism(session.token, mechanism.type, Function.WRAP)
+    wrapping = await hold_key(session, wrapping_oid, Function.WRAP)
+    try:
+        check_key(row, Function.WRAP, wrapping)
+        target = await session.token.objects.hold(oid, KeyHandleInvalid)
+    except BaseException:
+        wrapping.release()
+        raise
+    try:
+        check_wrap(wrapping, target)
+    except BaseException:
+        wrapping.release()
+        target.release()
+        raise
+    return wrapping, target
+
+
+async def hold_key(session: Session, oid: int, function: int) -> Entry:
+    """Return the key for `function`, held; raises what that function says for a dead handle."""
+    from ferrohsm.policy import USES
+
+    return await session.token.objects.hold(oid, USES[function].no_key)
+
+
+async def unwrap_key(
+    session: Session, mechanism: Mechanism, unwrapping_oid: int, wrapped: memoryview, template: Template
+) -> int:
+    """Unwrap a key (``C_UnwrapKey``)."""
+    token = session.token
+    row = check_mechanism(token, mechanism.type, Function.UNWRAP)
+    unwrapping = await hold_key(session, unwrapping_oid, Function.UNWRAP)
+    try:
+        check_key(row, Function.UNWRAP, unwrapping)
+        template = _with_template_of(unwrapping, ck.CKA_UNWRAP_TEMPLATE, template)
+        attributes = compose(UNWRAP, template, {}, so=token.so_logged_in)
+        if number(attributes[ck.CKA_CLASS]) not in (ck.CKO_SECRET_KEY, ck.CKO_PRIVATE_KEY):
+            raise TemplateInconsistent("only secret and private keys are unwrapped")
+        await check_create(session, attributes)
+        made = await token.signer.unwrap(mechanism, unwrapping.key, wrapped, dict(attributes))
+    finally:
+        unwrapping.release()
+    _check_length(attributes, made)
+    await _settle(session, attributes, made)
+    _stamp_brought_in(attributes)
+    return await token.objects.add(session, attributes)
+
+
+def _check_length(attributes: Attributes, made: Attributes) -> None:
+    asked, value = attributes.get(ck.CKA_VALUE_LEN), made.get(ck.CKA_VALUE)
+    if asked is not None and value is not None and number(asked) != len(value):
+        wipe(made)
+        raise WrappedKeyLenRange()
+
+
+def _stamp_brought_in(attributes: Attributes) -> None:
+    """Say what is true of every key that was outside: not local, not always protected."""
+    attributes[ck.CKA_LOCAL] = FALSE
+    attributes[ck.CKA_KEY_GEN_MECHANISM] = ulong(ck.CK_UNAVAILABLE_INFORMATION)
+    attributes[ck.CKA_ALWAYS_SENSITIVE] = FALSE
+    attributes[ck.CKA_NEVER_EXTRACTABLE] = FALSE
+
+
+def _with_template_of(key: Entry, attribute: int, template: Template) -> Template:
+    own = key.get(attribute)
+    return merge(own, template) if isinstance(own, tuple) else template
+
+
+async def derive_key(session: Session, mechanism: Mechanism, base_oid: int, template: Template) -> int:
+    """Derive a key (``C_DeriveKey``); without a class and type in the template it is a generic secret."""
+    token = session.token
+    row = check_mechanism(token, mechanism.type, Function.DERIVE)
+    base = await hold_key(session, base_oid, Function.DERIVE)
+    try:
+        check_key(row, Function.DERIVE, base)
+        template = _with_template_of(base, ck.CKA_DERIVE_TEMPLATE, template)
+        implied: Attributes = {ck.CKA_CLASS: ulong(ck.CKO_SECRET_KEY)}
+        if ck.CKA_KEY_TYPE not in collapse(template):
+            implied[ck.CKA_KEY_TYPE] = ulong(ck.CKK_GENERIC_SECRET)
+        attributes = compose(DERIVE, template, implied, so=token.so_logged_in)
+        _stamp_derived(attributes, base, mechanism)
+        await check_create(session, attributes)
+        made = await token.signer.derive(mechanism, base.key, dict(attributes))
+    finally:
+        base.release()
+    await _settle(session, attributes, made)
+    return await token.objects.add(session, attributes)
+
+
+def _stamp_derived(attributes: Attributes, base: Entry, mechanism: Mechanism) -> None:
+    """Set what the base key decides about the derived one."""
+    if mechanism.type in _REARRANGING:
+        if base.flag(ck.CKA_SENSITIVE):
+            attributes[ck.CKA_SENSITIVE] = TRUE
+        if not base.flag(ck.CKA_EXTRACTABLE):
+            attributes[ck.CKA_EXTRACTABLE] = FALSE
+    attributes[ck.CKA_LOCAL] = FALSE
+    attributes[ck.CKA_KEY_GEN_MECHANISM] = ulong(ck.CK_UNAVAILABLE_INFORMATION)
+    attributes[ck.CKA_ALWAYS_SENSITIVE] = _boolean(
+        base.flag(ck.CKA_ALWAYS_SENSITIVE) and is_true(attributes[ck.CKA_SENSITIVE])
+    )
+    attributes[ck.CKA_NEVER_EXTRACTABLE] = _boolean(
+        base.flag(ck.CKA_NEVER_EXTRACTABLE) and not is_true(attributes[ck.CKA_EXTRACTABLE])
+    )

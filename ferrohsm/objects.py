@@ -1,0 +1,363 @@
+"""The object registry of a token: session objects, and token objects as far as they are in use."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from _thread import allocate_lock
+from typing import TYPE_CHECKING
+
+from ferrohsm import constants as ck
+from ferrohsm.adapters import Attributes, HardwareKeyStore, Template, Value
+from ferrohsm.attribute_kinds import FALSE, TRUE, number
+from ferrohsm.attribute_kinds import SENSITIVE as SENSITIVE_RULE
+from ferrohsm.attributes import is_hidden, matches, rules_of, search_form, sensitive_types
+from ferrohsm.built_in import built_in_objects
+from ferrohsm.ec_encoding import normal_parameters, normal_point
+from ferrohsm.entries import Entry, copied, wipe
+from ferrohsm.errors import HsmError, ObjectHandleInvalid, UserNotLoggedIn
+
+if TYPE_CHECKING:
+    from ferrohsm.sessions import Session
+    from ferrohsm.tokens import Token
+
+# Token objects that are kept unsealed at the same time. Whatever falls out is wiped and read again.
+CACHE_LIMIT = 512
+_PAGE = 64
+
+# Session objects count down from -1, over all tokens of the process; none is used twice.
+_identities = itertools.count(-1, -1)
+
+
+class ObjectRegistry:
+    """The objects of one token, as one process sees them."""
+
+    def __init__(self, token: Token) -> None:
+        self._token = token
+        self._lock = allocate_lock()
+        self._session_objects: dict[int, Entry] = {}
+        self._cache: dict[int, Entry] = {}  # oldest first
+        self._built_in: dict[int, Entry] | None = None
+
+    @property
+    def _store(self) -> HardwareKeyStore:
+        return self._token.store
+
+    def built_in(self) -> dict[int, Entry]:
+        """Return the objects that the token has of itself: profiles, mechanisms, the clock."""
+        if self._built_in is None:
+            entries = (cls(next(_identities), made) for cls, made in built_in_objects(self._token))
+            self._built_in = {entry.oid: entry for entry in entries}
+        return self._built_in
+
+    # Reading
+
+    async def hold(self, oid: int, error: type[HsmError] = ObjectHandleInvalid) -> Entry:
+        """Return the object, held: the caller must `release` it.
+
+        Raises `error` when there is no such object or the login state hides it.
+        """
+        try:
+            entry = self._hold_here(oid) if oid < 0 else await self._hold_stored(oid)
+        except ObjectHandleInvalid:
+            raise error() from None
+        if entry.private and not self._token.user_logged_in:
+            entry.release()
+            raise error()
+        return entry
+
+    def _hold_here(self, oid: int) -> Entry:
+        entry = self._session_objects.get(oid) or self.built_in().get(oid)
+        if entry is None or not entry.hold():
+            raise ObjectHandleInvalid()
+        return entry
+
+    async def _hold_stored(self, oid: int) -> Entry:
+        epoch, generation = self._token.epoch, self._store.generation()
+        entry = self._cache.get(oid)
+        if entry is not None and entry.generation == generation and entry.hold():
+            return entry
+        try:
+            attributes = await self._store.read(oid)
+        except (ObjectHandleInvalid, UserNotLoggedIn):
+            self._drop(oid, gone=True)
+            raise ObjectHandleInvalid() from None
+        return self._remember(oid, attributes, generation, epoch)
+
+    def _remember(self, oid: int, attributes: Attributes, generation: int, epoch: int) -> Entry:
+        """Put what was read into the cache and return it, held."""
+        entry = Entry(oid, attributes, generation)
+        entry.hold()
+        retired: list[Entry] = []
+        with self._lock:
+            if entry.private and (epoch != self._token.epoch or not self._token.user_logged_in):
+                kept = False  # somebody logged out meanwhile: it must not stay behind
+            else:
+                old = self._cache.pop(oid, None)
+                if old is not None and old.attributes == attributes and old.hold():
+                    # Something else on the token changed; what engines remember about this key stays.
+                    old.generation = generation
+                    self._cache[oid] = old
+                    wipe(attributes)
+                    return old
+                self._cache[oid] = entry
+                kept = True
+                if old is not None:
+                    retired.append(old)
+                while len(self._cache) > CACHE_LIMIT:
+                    retired.append(self._cache.pop(next(iter(self._cache))))
+        for other in retired:
+            other.retire(gone=False)
+        if not kept:
+            entry.retire(gone=True)
+            entry.release()
+            raise ObjectHandleInvalid()
+        return entry
+
+    def _drop(self, oid: int, *, gone: bool) -> None:
+        with self._lock:
+            entry = self._cache.pop(oid, None)
+        if entry is not None:
+            entry.retire(gone=gone)
+
+    async def reveal(self, oid: int, types: list[int]) -> list[Value | Hidden]:
+        """Return the values that may be seen (``C_GetAttributeValue``)."""
+        entry = await self.hold(oid)
+        try:
+            attributes = entry.attributes
+            return [self._reveal(entry, attributes, attribute) for attribute in types]
+        finally:
+            entry.release()
+
+    def _reveal(self, entry: Entry, attributes: Attributes, attribute: int) -> Value | Hidden:
+        if is_hidden(attributes, entry.rules, attribute):
+            return SENSITIVE
+        value = attributes.get(attribute)
+        if value is None:
+            return INVALID
+        if attribute == ck.CKA_EC_POINT:
+            return self._token.presented_point(attributes)
+        return bytes(value) if isinstance(value, bytearray) else value
+
+    async def size(self, oid: int) -> int:
+        """Return the bytes of all attributes: a measure, not a promise."""
+        entry = await self.hold(oid)
+        try:
+            return sum(_size(value) + 16 for value in entry.attributes.values())
+        finally:
+            entry.release()
+
+    # Writing
+
+    async def add(self, session: Session, attributes: Attributes) -> int:
+        """Make an object of these attributes, which the registry takes over, and return its identity."""
+        attributes[ck.CKA_UNIQUE_ID] = os.urandom(16).hex().encode()
+        for attribute, rule in rules_of(attributes).items():
+            value = attributes.get(attribute)
+            if rule.flags & SENSITIVE_RULE and isinstance(value, bytes):
+                attributes[attribute] = bytearray(value)
+        if ck.CKA_EC_PARAMS in attributes:
+            attributes[ck.CKA_EC_PARAMS] = normal_parameters(_plain(attributes[ck.CKA_EC_PARAMS]))
+        if ck.CKA_EC_POINT in attributes:
+            attributes[ck.CKA_EC_POINT] = normal_point(_plain(attributes[ck.CKA_EC_POINT]))
+        if attributes.get(ck.CKA_TOKEN) == TRUE:
+            try:
+                return await self._store.create(attributes)
+            finally:
+                wipe(attributes)
+        entry = Entry(next(_identities), attributes)
+        self._session_objects[entry.oid] = entry
+        session.objects.add(entry.oid)
+        return entry.oid
+
+    async def add_pair(self, session: Session, public: Attributes, private: Attributes) -> tuple[int, int]:
+        """Make both keys of a pair, or none."""
+        try:
+            public_oid = await self.add(session, public)
+        except BaseException:
+            wipe(private)
+            raise
+        try:
+            return public_oid, await self.add(session, private)
+        except BaseException:
+            await self.remove(await self.hold(public_oid))
+            raise
+
+    async def change(self, session: Session, entry: Entry, changed: dict[int, Value | None]) -> None:
+        """Give an object its changed attributes; None removes one."""
+        attributes = copied(entry.attributes)
+        for attribute, value in changed.items():
+            if value is None:
+                attributes.pop(attribute, None)
+            else:
+                attributes[attribute] = value
+        if entry.oid > 0:
+            try:
+                await self._store.replace(entry.oid, attributes)
+            finally:
+                wipe(attributes)
+            self._drop(entry.oid, gone=False)
+            return
+        self._session_objects[entry.oid] = Entry(entry.oid, attributes)
+        entry.retire(gone=False)
+
+    async def remove(self, entry: Entry) -> None:
+        """Destroy an object."""
+        if entry.oid > 0:
+            await self._store.delete(entry.oid)
+            self._drop(entry.oid, gone=True)
+        else:
+            self._session_objects.pop(entry.oid, None)
+            for session in list(self._token.sessions.values()):
+                session.objects.discard(entry.oid)
+        entry.retire(gone=True)
+
+    def end_session(self, session: Session) -> None:
+        """Destroy the session's objects."""
+        for oid in session.objects:
+            entry = self._session_objects.pop(oid, None)
+            if entry is not None:
+                entry.retire(gone=True)
+        session.objects.clear()
+
+    def forget_private(self) -> None:
+        """Destroy private session objects and forget private token objects (``C_Logout``)."""
+        with self._lock:
+            gone = [entry for entry in self._session_objects.values() if entry.private]
+            gone += [entry for entry in self._cache.values() if entry.private]
+            for entry in gone:
+                (self._session_objects if entry.oid < 0 else self._cache).pop(entry.oid, None)
+        for entry in gone:
+            entry.retire(gone=True)
+        for session in list(self._token.sessions.values()):
+            session.objects.intersection_update(self._session_objects)
+
+    def forget_all(self) -> None:
+        """Destroy all session objects and forget all token objects."""
+        with self._lock:
+            gone = [*self._session_objects.values(), *self._cache.values()]
+            self._session_objects.clear()
+            self._cache.clear()
+        for entry in gone:
+            entry.retire(gone=True)
+
+    # Searching
+
+    def find(self, template: Template) -> Cursor:
+        """Return a cursor over the visible objects that match (``C_FindObjectsInit``)."""
+        return Cursor(self._token, self, search_form(template))
+
+    def matching_here(self, wanted: Template) -> list[int]:
+        """Return the session objects and built-in objects that match and may be seen."""
+        return [
+            entry.oid
+            for entry in [*self._built_in_for(wanted), *list(self._session_objects.values())]
+            if (not entry.private or self._token.user_logged_in)
+            and matches(entry.attributes, entry.rules, wanted)
+        ]
+
+    def _built_in_for(self, wanted: Template) -> list[Entry]:
+        """Return the built-in objects that a search is about.
+
+        Programs of before they existed list everything; hardware features and mechanisms are
+        for those who ask for the class.
+        """
+        asked = next((number(value) for attribute, value in wanted if attribute == ck.CKA_CLASS), None)
+        shown = (ck.CKO_PROFILE,) if asked is None else (asked,)
+        if asked not in (None, ck.CKO_PROFILE, ck.CKO_MECHANISM, ck.CKO_HW_FEATURE):
+            return []
+        return [e for e in self.built_in().values() if number(e.attributes[ck.CKA_CLASS]) in shown]
+
+
+class Hidden:
+    """Why ``C_GetAttributeValue`` gives no value."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+SENSITIVE = Hidden("SENSITIVE")  # CKR_ATTRIBUTE_SENSITIVE
+INVALID = Hidden("INVALID")  # CKR_ATTRIBUTE_TYPE_INVALID
+
+
+class Cursor:
+    """A search under way: token objects by rising identity, then built-in and session objects.
+
+    Token objects are asked for page by page; the others are listed when the search gets to them.
+    """
+
+    def __init__(self, token: Token, objects: ObjectRegistry, wanted: Template | None) -> None:
+        self._token = token
+        self._objects = objects
+        self._wanted = wanted
+        self._after = 0
+        self._stored = wanted is not None
+        self._here: list[int] | None = None
+        hidden = sensitive_types()
+        self._verify = any(attribute in hidden for attribute, _ in wanted or ())
+
+    async def take(self, count: int) -> list[int]:
+        """Return up to `count` more objects; fewer when there are no more."""
+        found: list[int] = []
+        while self._stored and len(found) < count:
+            found += await self._page(count - len(found))
+        if self._wanted is not None and len(found) < count:
+            if self._here is None:
+                self._here = self._objects.matching_here(self._wanted)
+            rest = count - len(found)
+            found += self._here[:rest]
+            del self._here[:rest]
+        return found
+
+    async def _page(self, count: int) -> list[int]:
+        wanted = self._asked()
+        if wanted is None or not (await self._token.store.status()).initialized:
+            self._stored = False
+            return []
+        limit = min(count, _PAGE)
+        page = await self._token.store.search(wanted, self._after, limit)
+        if len(page) < limit:
+            self._stored = False
+        if page:
+            self._after = page[-1]
+        return [oid for oid in page if await self._matches(oid)] if self._verify else page
+
+    def _asked(self) -> Template | None:
+        """Return what to ask the store for: without a user's login, public token objects only."""
+        wanted = dict(self._wanted or ())
+        if wanted.pop(ck.CKA_TOKEN, TRUE) != TRUE:
+            return None
+        if not self._token.user_logged_in and wanted.setdefault(ck.CKA_PRIVATE, FALSE) != FALSE:
+            return None
+        return list(wanted.items())
+
+    async def _matches(self, oid: int) -> bool:
+        """Look at the object itself: a value that is hidden must not be found by guessing it."""
+        try:
+            entry = await self._objects.hold(oid)
+        except ObjectHandleInvalid:
+            return False
+        try:
+            return matches(entry.attributes, entry.rules, self._wanted or ())
+        finally:
+            entry.release()
+
+    def close(self) -> None:
+        """End the search."""
+        self._wanted, self._stored = None, False
+
+
+def _plain(value: Value) -> bytes:
+    assert not isinstance(value, tuple)
+    return bytes(value)
+
+
+def _size(value: Value) -> int:
+    if isinstance(value, tuple):
+        return sum(_size(inner) + 16 for _, inner in value)
+    return len(value)

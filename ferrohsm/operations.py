@@ -1,0 +1,132 @@
+"""A cryptographic operation that is bound to what allowed it: a login, a key, a session's token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ferrohsm import constants as ck
+from ferrohsm.errors import KeyHandleInvalid, OperationNotInitialized, UserNotLoggedIn
+
+if TYPE_CHECKING:
+    from ferrohsm.adapters import Operation
+    from ferrohsm.entries import Entry
+    from ferrohsm.tokens import Token
+
+
+class BoundOperation:
+    """An adapter's `Operation` and the right to it.
+
+    It holds its key, which is wiped only when the operation lets go. `needs_login` stays true until
+    the ABI has seen ``C_Login`` with ``CKU_CONTEXT_SPECIFIC`` succeed. `operation` is the adapter's own.
+    """
+
+    __slots__ = ("_busy", "_entry", "_epoch", "_over", "_token", "multi_part", "needs_login", "operation")
+
+    def __init__(self, token: Token, operation: Operation, entry: Entry | None) -> None:
+        self.operation = operation
+        self.multi_part = operation.multi_part
+        self.needs_login = entry is not None and entry.flag(ck.CKA_ALWAYS_AUTHENTICATE)
+        self._token = token
+        self._entry = entry
+        self._epoch = token.epoch
+        self._busy = False
+        self._over = False
+        token.operations.add(self)
+
+    def valid(self) -> bool:
+        """Say whether the key is still there and the login still the one it was allowed under."""
+        entry = self._entry
+        if self._over:
+            return False
+        if entry is None:
+            return True
+        return not entry.gone and (not entry.private or self._epoch == self._token.epoch)
+
+    def expire(self) -> None:
+        """End it if its right is gone and nobody is in the middle of it."""
+        if not self._busy and not self.valid():
+            self.close()
+
+    def once_length(self, length: int) -> int:
+        """Return the length of what `once` gives for `length` bytes."""
+        return self.operation.once_length(length)
+
+    def update_length(self, length: int) -> int:
+        """Return the length of what `update` gives for `length` bytes."""
+        return self.operation.update_length(length)
+
+    def finish_length(self) -> int:
+        """Return the length of what `finish` gives."""
+        return self.operation.finish_length()
+
+    async def once(self, data: memoryview) -> bytes | bytearray:
+        """Do it all."""
+        self._enter()
+        try:
+            return await self.operation.once(data)
+        finally:
+            self._leave(over=True)
+
+    async def update(self, data: memoryview) -> bytes | bytearray:
+        """Take the next part."""
+        self._enter()
+        over = True
+        try:
+            result = await self.operation.update(data)
+            over = False
+            return result
+        finally:
+            self._leave(over=over)
+
+    async def finish(self) -> bytes | bytearray:
+        """Give what is left."""
+        self._enter()
+        try:
+            return await self.operation.finish()
+        finally:
+            self._leave(over=True)
+
+    async def verify(self, data: memoryview, signature: memoryview) -> None:
+        """Check a signature over `data`."""
+        self._enter()
+        try:
+            await self.operation.verify(data, signature)
+        finally:
+            self._leave(over=True)
+
+    async def finish_verify(self, signature: memoryview) -> None:
+        """Check a signature over the parts."""
+        self._enter()
+        try:
+            await self.operation.finish_verify(signature)
+        finally:
+            self._leave(over=True)
+
+    def _enter(self) -> None:
+        if self._over:
+            raise OperationNotInitialized()
+        if self.needs_login:
+            raise UserNotLoggedIn()
+        if not self.valid():
+            logged_out = self._epoch != self._token.epoch
+            self.close()
+            raise UserNotLoggedIn() if logged_out else KeyHandleInvalid()
+        self._busy = True
+
+    def _leave(self, *, over: bool) -> None:
+        self._busy = False
+        if over or not self.valid():
+            self.close()
+
+    def close(self) -> None:
+        """End it and let go of the key; may be called twice."""
+        if self._over:
+            return
+        self._over = True
+        self._token.operations.discard(self)
+        entry, self._entry = self._entry, None
+        try:
+            self.operation.close()
+        finally:
+            if entry is not None:
+                entry.release()

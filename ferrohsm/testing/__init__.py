@@ -1,0 +1,1 @@
+"""What the authors of adapters, and our own tests, test with."""

@@ -1,0 +1,306 @@
+"""A slot's token: login state, PINs and what it tells about itself.
+
+PKCS#11 3.2, "Slot and token management functions" and ``C_Login`` to ``C_Logout``. The login is shared
+by all sessions that the process has with the token.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ferrohsm import constants as ck
+from ferrohsm.adapters import AdapterSlot, Attributes, HardwareKeyStore, HardwareSigner, TokenStatus
+from ferrohsm.attribute_kinds import ulong
+from ferrohsm.ec_encoding import raw_point
+from ferrohsm.entries import utc_time
+from ferrohsm.errors import (
+    ArgumentsBad,
+    PinIncorrect,
+    PinLenRange,
+    PinLocked,
+    SessionReadOnly,
+    SessionReadOnlyExists,
+    TokenNotPresent,
+    TokenWriteProtected,
+    UserAlreadyLoggedIn,
+    UserAnotherAlreadyLoggedIn,
+    UserNotLoggedIn,
+    UserPinNotInitialized,
+    UserTypeInvalid,
+)
+from ferrohsm.objects import ObjectRegistry
+
+if TYPE_CHECKING:
+    from ferrohsm.config import Config
+    from ferrohsm.operations import BoundOperation
+    from ferrohsm.sessions import Session
+
+MODEL = "FerroHSM"
+LABEL_LENGTH = 32  # bytes of UTF-8 in CK_TOKEN_INFO
+_RAW_POINT_TYPES = (ulong(ck.CKK_EC_EDWARDS), ulong(ck.CKK_EC_MONTGOMERY))
+
+
+class TokenInfo:
+    """``CK_TOKEN_INFO``: texts unpadded, lengths in bytes; the session counts are the ABI's to fill in."""
+
+    __slots__ = (
+        "firmware_version",
+        "flags",
+        "free_private_memory",
+        "free_public_memory",
+        "hardware_version",
+        "label",
+        "manufacturer_id",
+        "max_pin_len",
+        "max_rw_session_count",
+        "max_session_count",
+        "min_pin_len",
+        "model",
+        "rw_session_count",
+        "serial_number",
+        "session_count",
+        "total_private_memory",
+        "total_public_memory",
+        "utc_time",
+    )
+
+    def __init__(self, label: str, manufacturer_id: str, serial_number: str, flags: int) -> None:
+        self.label = label
+        self.manufacturer_id = manufacturer_id
+        self.model = MODEL
+        self.serial_number = serial_number
+        self.flags = flags
+        self.max_session_count = ck.CK_EFFECTIVELY_INFINITE
+        self.max_rw_session_count = ck.CK_EFFECTIVELY_INFINITE
+        self.session_count = 0
+        self.rw_session_count = 0
+        self.max_pin_len = 0
+        self.min_pin_len = 0
+        self.total_public_memory = ck.CK_UNAVAILABLE_INFORMATION
+        self.free_public_memory = ck.CK_UNAVAILABLE_INFORMATION
+        self.total_private_memory = ck.CK_UNAVAILABLE_INFORMATION
+        self.free_private_memory = ck.CK_UNAVAILABLE_INFORMATION
+        self.hardware_version = (1, 0)
+        self.firmware_version = (1, 0)
+        self.utc_time = utc_time()
+
+
+class Token:
+    """A slot that is there, with the token in it."""
+
+    def __init__(self, slot: AdapterSlot, inline: bool, config: Config) -> None:
+        self.slot = slot
+        self.id = slot.id
+        self.inline = inline
+        self.login_state: int | None = None
+        # Moves whenever what may be seen changes: login, logout, a new token in the slot.
+        self.epoch = 0
+        self.sessions: dict[int, Session] = {}
+        self.operations: set[BoundOperation] = set()
+        self.objects = ObjectRegistry(self)
+        self._config = config
+        self._mechanisms: dict[int, tuple[int, int, int]] | None = None
+
+    @property
+    def store(self) -> HardwareKeyStore:
+        """The token's store. Raises `TokenNotPresent` when the slot is empty."""
+        store: HardwareKeyStore | None = self.slot.store
+        if store is None:
+            raise TokenNotPresent(f"slot {self.id}: {self.slot.description}")
+        return store
+
+    @property
+    def signer(self) -> HardwareSigner:
+        """The token's engine."""
+        return self.slot.signer
+
+    @property
+    def present(self) -> bool:
+        """Whether there is a token in the slot."""
+        store: HardwareKeyStore | None = self.slot.store
+        return store is not None
+
+    @property
+    def user_logged_in(self) -> bool:
+        """Whether private objects may be seen."""
+        return self.login_state == ck.CKU_USER
+
+    @property
+    def so_logged_in(self) -> bool:
+        """Whether the security officer is logged in."""
+        return self.login_state == ck.CKU_SO
+
+    # What it tells
+
+    def mechanisms(self) -> dict[int, tuple[int, int, int]]:
+        """Return what the slot offers: the engine's mechanisms less what the configuration denies."""
+        if self._mechanisms is None:
+            offers = self._config.mechanisms.offers
+            self._mechanisms = {
+                mechanism: info for mechanism, info in self.signer.mechanisms().items() if offers(mechanism)
+            }
+        return self._mechanisms
+
+    async def info(self) -> TokenInfo:
+        """Return the token's description (``C_GetTokenInfo``)."""
+        status = await self.store.status()
+        flags = ck.CKF_RNG | ck.CKF_LOGIN_REQUIRED | ck.CKF_CLOCK_ON_TOKEN | _status_flags(status)
+        info = TokenInfo(
+            status.label if status.initialized else "", self.slot.manufacturer, status.serial, flags
+        )
+        info.min_pin_len = self._config.pin.min_length
+        info.max_pin_len = self._config.pin.max_length
+        return info
+
+    def presented_point(self, attributes: Attributes) -> bytes:
+        """Return ``CKA_EC_POINT`` in the form that the configuration asks for."""
+        value = attributes[ck.CKA_EC_POINT]
+        assert isinstance(value, bytes)
+        options = getattr(self.slot, "options", None) or {}
+        form = options.get("ec_point", self._config.ec_point)
+        if form == "raw" and attributes.get(ck.CKA_KEY_TYPE) in _RAW_POINT_TYPES:
+            return raw_point(value)
+        return value
+
+    # Login and PINs
+
+    async def login(self, session: Session, user: int, pin: bytearray) -> None:
+        """Log in ``CKU_SO`` or ``CKU_USER`` (``C_Login``)."""
+        if user not in (ck.CKU_SO, ck.CKU_USER):
+            raise UserTypeInvalid()
+        if self.login_state == user:
+            raise UserAlreadyLoggedIn()
+        if self.login_state is not None:
+            raise UserAnotherAlreadyLoggedIn()
+        if user == ck.CKU_SO and not all(s.read_write for s in [session, *self.sessions.values()]):
+            raise SessionReadOnlyExists()
+        status = await self.store.status()
+        if not status.initialized:
+            raise PinIncorrect() if user == ck.CKU_SO else UserPinNotInitialized()
+        if user == ck.CKU_USER and not status.user_pin_set:
+            raise UserPinNotInitialized()
+        await self.store.login(user, pin)
+        self.login_state = user
+        self.epoch += 1
+
+    async def check_pin(self, pin: bytearray) -> None:
+        """Check the PIN of the one who is logged in, for a key that wants it at each use.
+
+        A PIN that is locked by this also logs out, as ``CKA_ALWAYS_AUTHENTICATE``'s text says.
+        """
+        if self.login_state is None:
+            raise UserNotLoggedIn()
+        try:
+            await self.store.check_pin(self.login_state, pin)
+        except PinLocked:
+            await self.logout()
+            raise
+
+    async def logout(self) -> None:
+        """Log out; private objects are gone from sight and their secrets from memory (``C_Logout``)."""
+        if self.login_state is None:
+            raise UserNotLoggedIn()
+        self._forget_login()
+        await self.store.logout()
+
+    def _forget_login(self) -> None:
+        self.login_state = None
+        self.epoch += 1
+        self.objects.forget_private()
+        for operation in list(self.operations):
+            operation.expire()
+
+    async def init_pin(self, session: Session, pin: bytearray) -> None:
+        """Set the user's PIN, as security officer (``C_InitPIN``)."""
+        if not self.so_logged_in:
+            raise UserNotLoggedIn()
+        if not session.read_write:
+            raise SessionReadOnly()
+        self._check_length(pin)
+        await self._check_writable()
+        await self.store.init_pin(pin)
+
+    async def set_pin(self, session: Session, old: bytearray, new: bytearray) -> None:
+        """Change the PIN of the one who is logged in, of the user when nobody is (``C_SetPIN``)."""
+        if not session.read_write:
+            raise SessionReadOnly()
+        user = ck.CKU_USER if self.login_state is None else self.login_state
+        status = await self.store.status()
+        if user == ck.CKU_USER and not status.user_pin_set:
+            raise UserPinNotInitialized()
+        self._check_length(new)
+        await self._check_writable()
+        await self.store.set_pin(user, old, new)
+
+    async def initialize(self, pin: bytearray, label: str) -> None:
+        """Make the token anew (``C_InitToken``): the right PIN of the security officer, if it has one."""
+        if len(label.encode()) > LABEL_LENGTH:
+            raise ArgumentsBad("the label is longer than 32 bytes")
+        status = await self.store.status()
+        if status.write_protected:
+            raise TokenWriteProtected()
+        if status.initialized:
+            await self.store.check_pin(ck.CKU_SO, pin)
+        else:
+            self._check_length(pin)
+        if self.login_state is not None:
+            await self.logout()
+        await self.store.initialize(pin, label)
+        self.epoch += 1
+        self.objects.forget_all()
+
+    def _check_length(self, pin: bytearray) -> None:
+        if not self._config.pin.min_length <= len(pin) <= self._config.pin.max_length:
+            raise PinLenRange()
+
+    async def _check_writable(self) -> None:
+        if (await self.store.status()).write_protected:
+            raise TokenWriteProtected()
+
+    # Sessions
+
+    async def end_session(self, session: Session) -> None:
+        """Destroy a session's objects."""
+        self.sessions.pop(session.handle, None)
+        self.objects.end_session(session)
+
+    async def close(self) -> None:
+        """Leave nothing in memory: log out, destroy the session objects, wipe the keys."""
+        for operation in list(self.operations):
+            operation.close()
+        if self.login_state is not None:
+            await self.logout()
+        self.objects.forget_all()
+        self.sessions.clear()
+
+
+def _status_flags(status: TokenStatus) -> int:
+    """Return the flags that follow from the store's state."""
+    flags = ck.CKF_WRITE_PROTECTED if status.write_protected else 0
+    if not status.initialized:
+        return flags
+    flags |= ck.CKF_TOKEN_INITIALIZED
+    flags |= _tries(
+        status.so_tries_left,
+        status.tries_allowed,
+        status.so_locked,
+        (ck.CKF_SO_PIN_COUNT_LOW, ck.CKF_SO_PIN_FINAL_TRY, ck.CKF_SO_PIN_LOCKED),
+    )
+    if status.user_pin_set:
+        flags |= ck.CKF_USER_PIN_INITIALIZED
+        flags |= _tries(
+            status.user_tries_left,
+            status.tries_allowed,
+            status.user_locked,
+            (ck.CKF_USER_PIN_COUNT_LOW, ck.CKF_USER_PIN_FINAL_TRY, ck.CKF_USER_PIN_LOCKED),
+        )
+    return flags
+
+
+def _tries(left: int, allowed: int, locked: bool, flags: tuple[int, int, int]) -> int:
+    """Return "a wrong PIN was entered since the last success", "the next locks" and "locked"."""
+    low, final, is_locked = flags
+    if locked:
+        return is_locked | low
+    return (low if left < allowed else 0) | (final if left == 1 else 0)
+
