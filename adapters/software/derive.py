@@ -1,6 +1,6 @@
 """Derived keys: the length rule that all derivations share, and derivation by encrypting data.
 
-PKCS#11 3.2, "Key derivation by data encryption – DES & AES".
+PKCS#11 3.2, "Key derivation by data encryption - DES & AES".
 """
 
 from __future__ import annotations

@@ -208,9 +208,9 @@ def _row(mechanism: Mechanism, function: int) -> Row:
     if row is None or not row.functions & function:
         raise MechanismInvalid
     types, lengths = _PARAMETERS[row.parameter]
-    parameter: Any = mechanism.parameter
+    parameter = mechanism.parameter
     if not isinstance(parameter, types):
         raise MechanismParamInvalid
-    if lengths is not None and len(parameter or b"") not in lengths:
+    if lengths is not None and len(mechanism.parameter or b"") not in lengths:
         raise MechanismParamInvalid
     return row

@@ -116,6 +116,7 @@ class Held:
         self.refusal = refusal
 
     def __len__(self) -> int:
+        """Return the number of bytes held."""
         return len(self.data)
 
     def append(self, data: memoryview) -> None:
