@@ -8,7 +8,7 @@ a thread nor the import of asyncio.
 from __future__ import annotations
 
 from _thread import allocate_lock, get_ident
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ferrohsm.errors import DeviceError, FunctionCanceled, GeneralError, HsmError
@@ -62,6 +62,15 @@ class Call:
                 raise  # the coroutine's own
             self._future.cancel()
             raise DeviceError(f"no answer within {self._deadline:g} s") from None
+
+    @property
+    def deadline(self) -> float:
+        """The seconds that it may take."""
+        return self._deadline
+
+    def when_done(self, callback: Callable[[Any], object]) -> None:
+        """Call back, on the runtime's thread or at once, when `result` would not wait any more."""
+        self._future.add_done_callback(callback)
 
     def cancel(self) -> None:
         """Give it up; whoever waits in `result` is told."""
