@@ -1,0 +1,207 @@
+"""What the ABI uses of pkcs11.h: types, the fields it reads or writes, and a few constants."""
+
+cdef extern from "pkcs11.h" nogil:
+    ctypedef unsigned char CK_BYTE
+    ctypedef unsigned char CK_CHAR
+    ctypedef unsigned char CK_UTF8CHAR
+    ctypedef unsigned char CK_BBOOL
+    ctypedef unsigned long CK_ULONG
+    ctypedef unsigned long CK_RV
+    ctypedef unsigned long CK_FLAGS
+    ctypedef unsigned long CK_SLOT_ID
+    ctypedef unsigned long CK_STATE
+    ctypedef unsigned long CK_USER_TYPE
+    ctypedef unsigned long CK_SESSION_HANDLE
+    ctypedef unsigned long CK_OBJECT_HANDLE
+    ctypedef unsigned long CK_MECHANISM_TYPE
+    ctypedef unsigned long CK_ATTRIBUTE_TYPE
+    ctypedef unsigned long CK_SESSION_VALIDATION_FLAGS_TYPE
+
+    ctypedef CK_BYTE *CK_BYTE_PTR
+    ctypedef CK_UTF8CHAR *CK_UTF8CHAR_PTR
+    ctypedef CK_ULONG *CK_ULONG_PTR
+    ctypedef CK_FLAGS *CK_FLAGS_PTR
+    ctypedef CK_SLOT_ID *CK_SLOT_ID_PTR
+    ctypedef CK_SESSION_HANDLE *CK_SESSION_HANDLE_PTR
+    ctypedef CK_OBJECT_HANDLE *CK_OBJECT_HANDLE_PTR
+    ctypedef CK_MECHANISM_TYPE *CK_MECHANISM_TYPE_PTR
+    ctypedef void *CK_VOID_PTR
+    ctypedef void *CK_NOTIFY
+
+    ctypedef struct CK_VERSION:
+        CK_BYTE major
+        CK_BYTE minor
+
+    ctypedef struct CK_INFO:
+        CK_VERSION cryptokiVersion
+        CK_UTF8CHAR manufacturerID[32]
+        CK_FLAGS flags
+        CK_UTF8CHAR libraryDescription[32]
+        CK_VERSION libraryVersion
+
+    ctypedef struct CK_SLOT_INFO:
+        CK_UTF8CHAR slotDescription[64]
+        CK_UTF8CHAR manufacturerID[32]
+        CK_FLAGS flags
+        CK_VERSION hardwareVersion
+        CK_VERSION firmwareVersion
+
+    ctypedef struct CK_TOKEN_INFO:
+        CK_UTF8CHAR label[32]
+        CK_UTF8CHAR manufacturerID[32]
+        CK_UTF8CHAR model[16]
+        CK_CHAR serialNumber[16]
+        CK_FLAGS flags
+        CK_ULONG ulMaxSessionCount
+        CK_ULONG ulSessionCount
+        CK_ULONG ulMaxRwSessionCount
+        CK_ULONG ulRwSessionCount
+        CK_ULONG ulMaxPinLen
+        CK_ULONG ulMinPinLen
+        CK_ULONG ulTotalPublicMemory
+        CK_ULONG ulFreePublicMemory
+        CK_ULONG ulTotalPrivateMemory
+        CK_ULONG ulFreePrivateMemory
+        CK_VERSION hardwareVersion
+        CK_VERSION firmwareVersion
+        CK_CHAR utcTime[16]
+
+    ctypedef struct CK_SESSION_INFO:
+        pass
+
+    ctypedef struct CK_ASYNC_DATA:
+        pass
+
+    ctypedef struct CK_ATTRIBUTE:
+        CK_ATTRIBUTE_TYPE type
+        void *pValue
+        CK_ULONG ulValueLen
+
+    ctypedef struct CK_MECHANISM:
+        CK_MECHANISM_TYPE mechanism
+        void *pParameter
+        CK_ULONG ulParameterLen
+
+    ctypedef struct CK_MECHANISM_INFO:
+        CK_ULONG ulMinKeySize
+        CK_ULONG ulMaxKeySize
+        CK_FLAGS flags
+
+    ctypedef struct CK_C_INITIALIZE_ARGS:
+        CK_FLAGS flags
+        void *pReserved
+
+    ctypedef CK_INFO *CK_INFO_PTR
+    ctypedef CK_SLOT_INFO *CK_SLOT_INFO_PTR
+    ctypedef CK_TOKEN_INFO *CK_TOKEN_INFO_PTR
+    ctypedef CK_SESSION_INFO *CK_SESSION_INFO_PTR
+    ctypedef CK_ASYNC_DATA *CK_ASYNC_DATA_PTR
+    ctypedef CK_ATTRIBUTE *CK_ATTRIBUTE_PTR
+    ctypedef CK_MECHANISM *CK_MECHANISM_PTR
+    ctypedef CK_MECHANISM_INFO *CK_MECHANISM_INFO_PTR
+
+    # Parameters of mechanisms.
+    ctypedef struct CK_AES_CTR_PARAMS:
+        CK_ULONG ulCounterBits
+        CK_BYTE cb[16]
+
+    ctypedef struct CK_GCM_PARAMS:
+        CK_BYTE *pIv
+        CK_ULONG ulIvLen
+        CK_ULONG ulIvBits
+        CK_BYTE *pAAD
+        CK_ULONG ulAADLen
+        CK_ULONG ulTagBits
+
+    ctypedef struct CK_CCM_PARAMS:
+        CK_ULONG ulDataLen
+        CK_BYTE *pNonce
+        CK_ULONG ulNonceLen
+        CK_BYTE *pAAD
+        CK_ULONG ulAADLen
+        CK_ULONG ulMACLen
+
+    ctypedef struct CK_RSA_PKCS_PSS_PARAMS:
+        CK_MECHANISM_TYPE hashAlg
+        CK_ULONG mgf
+        CK_ULONG sLen
+
+    ctypedef struct CK_RSA_PKCS_OAEP_PARAMS:
+        CK_MECHANISM_TYPE hashAlg
+        CK_ULONG mgf
+        CK_ULONG source
+        void *pSourceData
+        CK_ULONG ulSourceDataLen
+
+    ctypedef struct CK_ECDH1_DERIVE_PARAMS:
+        CK_ULONG kdf
+        CK_ULONG ulSharedDataLen
+        CK_BYTE *pSharedData
+        CK_ULONG ulPublicDataLen
+        CK_BYTE *pPublicData
+
+    ctypedef struct CK_EDDSA_PARAMS:
+        CK_BBOOL phFlag
+        CK_ULONG ulContextDataLen
+        CK_BYTE *pContextData
+
+    ctypedef struct CK_KEY_DERIVATION_STRING_DATA:
+        CK_BYTE *pData
+        CK_ULONG ulLen
+
+    ctypedef struct CK_AES_CBC_ENCRYPT_DATA_PARAMS:
+        CK_BYTE iv[16]
+        CK_BYTE *pData
+        CK_ULONG length
+
+    ctypedef struct CK_RSA_AES_KEY_WRAP_PARAMS:
+        CK_ULONG ulAESKeyBits
+        CK_RSA_PKCS_OAEP_PARAMS *pOAEPParams
+
+    # Constants.
+    const CK_ULONG CK_UNAVAILABLE_INFORMATION
+    const CK_FLAGS CKF_DONT_BLOCK
+    const CK_FLAGS CKF_RW_SESSION
+    const CK_FLAGS CKF_SERIAL_SESSION
+    const CK_FLAGS CKF_ASYNC_SESSION
+    const CK_FLAGS CKF_ARRAY_ATTRIBUTE
+    const CK_FLAGS CKF_TOKEN_PRESENT
+    const CK_FLAGS CKF_LIBRARY_CANT_CREATE_OS_THREADS
+    const CK_ATTRIBUTE_TYPE CKA_PRIVATE
+    const CK_ATTRIBUTE_TYPE CKA_ALLOWED_MECHANISMS
+    const CK_ATTRIBUTE_TYPE CKA_VENDOR_DEFINED
+    const CK_USER_TYPE CKU_SO
+    const CK_USER_TYPE CKU_USER
+    const CK_USER_TYPE CKU_CONTEXT_SPECIFIC
+    const CK_STATE CKS_RO_PUBLIC_SESSION
+    const CK_STATE CKS_RW_PUBLIC_SESSION
+    const CK_STATE CKS_RW_SO_FUNCTIONS
+    const CK_SESSION_VALIDATION_FLAGS_TYPE CKS_LAST_VALIDATION_OK
+
+    const CK_RV CKR_OK
+    const CK_RV CKR_HOST_MEMORY
+    const CK_RV CKR_GENERAL_ERROR
+    const CK_RV CKR_FUNCTION_FAILED
+    const CK_RV CKR_ARGUMENTS_BAD
+    const CK_RV CKR_NO_EVENT
+    const CK_RV CKR_BUFFER_TOO_SMALL
+    const CK_RV CKR_ATTRIBUTE_SENSITIVE
+    const CK_RV CKR_ATTRIBUTE_TYPE_INVALID
+    const CK_RV CKR_CRYPTOKI_NOT_INITIALIZED
+    const CK_RV CKR_FUNCTION_CANCELED
+    const CK_RV CKR_FUNCTION_NOT_PARALLEL
+    const CK_RV CKR_FUNCTION_NOT_SUPPORTED
+    const CK_RV CKR_OPERATION_ACTIVE
+    const CK_RV CKR_OPERATION_CANCEL_FAILED
+    const CK_RV CKR_OPERATION_NOT_INITIALIZED
+    const CK_RV CKR_SAVED_STATE_INVALID
+    const CK_RV CKR_STATE_UNSAVEABLE
+    const CK_RV CKR_SESSION_ASYNC_NOT_SUPPORTED
+    const CK_RV CKR_SESSION_HANDLE_INVALID
+    const CK_RV CKR_SESSION_PARALLEL_NOT_SUPPORTED
+    const CK_RV CKR_SESSION_READ_ONLY
+    const CK_RV CKR_SLOT_ID_INVALID
+    const CK_RV CKR_TOKEN_NOT_PRESENT
+    const CK_RV CKR_TOKEN_NOT_RECOGNIZED
+    const CK_RV CKR_USER_NOT_LOGGED_IN
+    const CK_RV CKR_USER_TYPE_INVALID

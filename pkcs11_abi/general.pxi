@@ -1,0 +1,149 @@
+# General-purpose functions (Section 5.4). C_GetFunctionList, C_GetInterfaceList and C_GetInterface are the loader's.
+
+from ferrohsm import __version__
+
+cdef enum:
+    INIT_STRING_LIMIT = 4096  # bytes of C_Initialize's pReserved
+
+
+cdef CK_RV C_Initialize(CK_VOID_PTR pInitArgs) noexcept nogil:
+    cdef Call call
+    clear(&call)
+    call.data = <CK_BYTE *>pInitArgs
+    ferro_slots_resume()
+    return cross(initialize, &call)
+
+
+cdef CK_RV initialize(Call *call) except *:
+    """Read the configuration, start the core, learn the slots."""
+    global CORE, FORKED
+    if FORKED:
+        if CORE is not None:
+            Py_INCREF(CORE)  # the parent's core is abandoned: collecting it would close the parent's files
+            CORE = None
+        FORKED = False
+    if CORE is not None:
+        raise errors.CryptokiAlreadyInitialized()
+    from ferrohsm.core import Core
+    started = Core(configuration(<CK_C_INITIALIZE_ARGS *>call.data))
+    try:
+        step(started.start())
+        CORE = started
+        scan(tell=False)
+    except BaseException:
+        CORE = None
+        step(started.stop())
+        raise
+    return CKR_OK
+
+
+cdef object configuration(const CK_C_INITIALIZE_ARGS *arguments):
+    """Load the configuration, with the init string in pReserved if the configuration allows one."""
+    from ferrohsm import config
+    environment = {}
+    cdef const char *found
+    for name in config.ENVIRONMENT:  # the process's own, not what os.environ saw when the interpreter started
+        found = getenv(name.encode())
+        if found != NULL:
+            environment[name] = found.decode("utf-8", "surrogateescape")
+    try:
+        loaded = config.load(environment)
+        if arguments == NULL or arguments.pReserved == NULL:
+            return loaded
+        if not loaded.allow_init_string:  # then it is no string, and it is not looked at
+            raise errors.ArgumentsBad()
+        return config.load(environment, init_string(<const char *>arguments.pReserved))
+    except HsmError as error:
+        complain(error)
+        raise
+
+
+cdef str init_string(const char *text):
+    cdef const void *end = memchr(text, 0, INIT_STRING_LIMIT)
+    if end == NULL:
+        raise errors.ArgumentsBad()
+    try:
+        return text[: <const char *>end - text].decode("utf-8")
+    except UnicodeDecodeError:
+        raise errors.ArgumentsBad() from None
+
+
+cdef object complain(object error):
+    """Say on stderr what is wrong with the configuration: a log it would have named is not there yet."""
+    import os
+    try:
+        os.write(2, f"ferrohsm: {error}\n".encode())
+    except OSError:
+        pass
+
+
+cdef CK_RV C_Finalize(CK_VOID_PTR pReserved) noexcept nogil:
+    cdef Call call
+    cdef CK_RV rv
+    cdef int last = 0
+    clear(&call)
+    if pReserved != NULL:
+        return CKR_ARGUMENTS_BAD
+    call.session = ferro_session_detach_any(NULL, &last)
+    while call.session != NULL:
+        call.slot = call.session.slot
+        if ferro_session_leave(call.session, 0):
+            discard(&call)
+        call.session = ferro_session_detach_any(NULL, &last)
+    rv = cross(finalize, &call)
+    ferro_handles_kill_all()
+    ferro_slots_reset(0)
+    return rv
+
+
+cdef CK_RV finalize(Call *call) except *:
+    """Stop the core: log out everywhere, close the stores, wipe."""
+    global CORE
+    stopping, CORE = core(), None
+    step(stopping.stop())
+    return CKR_OK
+
+
+cdef CK_RV C_GetInfo(CK_INFO_PTR pInfo) noexcept nogil:
+    if pInfo == NULL:
+        return CKR_ARGUMENTS_BAD
+    pInfo[0] = INFO
+    return CKR_OK
+
+
+cdef CK_INFO INFO
+cdef CK_VERSION VERSION
+
+
+cdef void fill_info():
+    version = [int(part) for part in __version__.split(".")[:2]]
+    VERSION.major, VERSION.minor = version[0], version[1]
+    INFO.cryptokiVersion.major, INFO.cryptokiVersion.minor = 3, 2
+    INFO.flags = 0
+    INFO.libraryVersion = VERSION
+    pad(INFO.manufacturerID, sizeof(INFO.manufacturerID), "FerroHSM")
+    pad(INFO.libraryDescription, sizeof(INFO.libraryDescription), "FerroHSM software HSM")
+
+
+fill_info()
+
+
+cdef CK_RV C_GetFunctionStatus(CK_SESSION_HANDLE hSession) noexcept nogil:
+    return not_parallel(hSession)
+
+
+cdef CK_RV C_CancelFunction(CK_SESSION_HANDLE hSession) noexcept nogil:
+    return not_parallel(hSession)
+
+
+cdef CK_RV not_parallel(CK_SESSION_HANDLE handle) noexcept nogil:
+    """The legacy functions for parallel sessions (Section 5.20)."""
+    cdef CK_RV rv = known_session(handle)
+    return CKR_FUNCTION_NOT_PARALLEL if rv == CKR_OK else rv
+
+
+cdef CK_RV known_session(CK_SESSION_HANDLE handle) noexcept nogil:
+    cdef Call call
+    clear(&call)
+    cdef CK_RV rv = ferro_session_take(handle, 0, 0, &call.session)
+    return leave(&call, CKR_OK, 0) if rv == CKR_OK else rv

@@ -1,0 +1,172 @@
+# Key management functions (Section 5.18).
+
+
+cdef CK_RV C_GenerateKey(
+    CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_ATTRIBUTE_PTR pTemplate, CK_ULONG ulCount,
+    CK_OBJECT_HANDLE_PTR phKey
+) noexcept nogil:
+    cdef Call call
+    clear(&call)
+    call.mechanism, call.template, call.count, call.made = pMechanism, pTemplate, ulCount, phKey
+    call.bad = pMechanism == NULL or phKey == NULL or bad_template(pTemplate, ulCount)
+    return beside(hSession, &call, generate_key)
+
+
+cdef CK_RV generate_key(Call *call) except *:
+    mechanism, template = read_mechanism(call.mechanism), read_template(call.template, call.count)
+    made = drive(call, core().generate_key(core_session(call.session), mechanism, template))
+    return hand_out(call, made, call.made)
+
+
+cdef CK_RV C_GenerateKeyPair(
+    CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_ATTRIBUTE_PTR pPublicKeyTemplate,
+    CK_ULONG ulPublicKeyAttributeCount, CK_ATTRIBUTE_PTR pPrivateKeyTemplate, CK_ULONG ulPrivateKeyAttributeCount,
+    CK_OBJECT_HANDLE_PTR phPublicKey, CK_OBJECT_HANDLE_PTR phPrivateKey
+) noexcept nogil:
+    cdef Call call
+    clear(&call)
+    call.mechanism = pMechanism
+    call.template, call.count = pPublicKeyTemplate, ulPublicKeyAttributeCount
+    call.second_template, call.second_count = pPrivateKeyTemplate, ulPrivateKeyAttributeCount
+    call.made, call.second_made = phPublicKey, phPrivateKey
+    call.bad = (
+        pMechanism == NULL
+        or phPublicKey == NULL
+        or phPrivateKey == NULL
+        or bad_template(pPublicKeyTemplate, ulPublicKeyAttributeCount)
+        or bad_template(pPrivateKeyTemplate, ulPrivateKeyAttributeCount)
+    )
+    return beside(hSession, &call, generate_key_pair)
+
+
+cdef CK_RV generate_key_pair(Call *call) except *:
+    cdef CK_OBJECT_HANDLE public_handle = 0, private_handle = 0
+    mechanism = read_mechanism(call.mechanism)
+    public_template = read_template(call.template, call.count)
+    private_template = read_template(call.second_template, call.second_count)
+    session = core_session(call.session)
+    public_key, private_key = drive(
+        call, core().generate_key_pair(session, mechanism, public_template, private_template)
+    )
+    try:
+        hand_out(call, private_key, &private_handle)
+    except BaseException:
+        drive(call, core().destroy_object(session, public_key))
+        raise
+    try:
+        hand_out(call, public_key, &public_handle)
+    except BaseException:
+        ferro_handle_kill(private_handle)
+        drive(call, core().destroy_object(session, private_key))
+        raise
+    call.made[0], call.second_made[0] = public_handle, private_handle
+    return CKR_OK
+
+
+cdef CK_RV C_WrapKey(
+    CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_OBJECT_HANDLE hWrappingKey, CK_OBJECT_HANDLE hKey,
+    CK_BYTE_PTR pWrappedKey, CK_ULONG_PTR pulWrappedKeyLen
+) noexcept nogil:
+    cdef Call call
+    clear(&call)
+    call.mechanism, call.key, call.other = pMechanism, hWrappingKey, hKey
+    call.out, call.out_length = pWrappedKey, pulWrappedKeyLen
+    call.bad = pMechanism == NULL or pulWrappedKeyLen == NULL
+    return beside(hSession, &call, wrap_key)
+
+
+cdef CK_RV wrap_key(Call *call) except *:
+    mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
+    wrapping = object_id(call.session, call.key, errors.WrappingKeyHandleInvalid)
+    target = object_id(call.session, call.other, errors.KeyHandleInvalid)
+    cdef CK_RV rv = fits_exactly(call, drive(call, core().wrap_length(session, mechanism, wrapping, target)))
+    if rv != CKR_OK or call.out == NULL:
+        return rv
+    return put_checked(
+        call, drive(call, core().wrap_key(session, mechanism, wrapping, target, call.out_length[0]))
+    )
+
+
+cdef CK_RV C_UnwrapKey(
+    CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_OBJECT_HANDLE hUnwrappingKey, CK_BYTE_PTR pWrappedKey,
+    CK_ULONG ulWrappedKeyLen, CK_ATTRIBUTE_PTR pTemplate, CK_ULONG ulAttributeCount, CK_OBJECT_HANDLE_PTR phKey
+) noexcept nogil:
+    cdef Call call
+    clear(&call)
+    call.mechanism, call.key = pMechanism, hUnwrappingKey
+    call.data, call.data_length = pWrappedKey, ulWrappedKeyLen
+    call.template, call.count, call.made = pTemplate, ulAttributeCount, phKey
+    call.bad = (
+        pMechanism == NULL
+        or phKey == NULL
+        or pWrappedKey == NULL
+        or unreadable(pWrappedKey, ulWrappedKeyLen)
+        or bad_template(pTemplate, ulAttributeCount)
+    )
+    return beside(hSession, &call, unwrap_key)
+
+
+cdef CK_RV unwrap_key(Call *call) except *:
+    mechanism, template = read_mechanism(call.mechanism), read_template(call.template, call.count)
+    unwrapping = object_id(call.session, call.key, errors.UnwrappingKeyHandleInvalid)
+    session = core_session(call.session)
+    wrapped = view_of(call.session.slot, call.data, call.data_length)
+    try:
+        made = drive(call, core().unwrap_key(session, mechanism, unwrapping, wrapped, template))
+    finally:
+        wrapped.release()
+    return hand_out(call, made, call.made)
+
+
+cdef CK_RV C_DeriveKey(
+    CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_OBJECT_HANDLE hBaseKey, CK_ATTRIBUTE_PTR pTemplate,
+    CK_ULONG ulAttributeCount, CK_OBJECT_HANDLE_PTR phKey
+) noexcept nogil:
+    cdef Call call
+    clear(&call)
+    call.mechanism, call.key = pMechanism, hBaseKey
+    call.template, call.count, call.made = pTemplate, ulAttributeCount, phKey
+    call.bad = pMechanism == NULL or phKey == NULL or bad_template(pTemplate, ulAttributeCount)
+    return beside(hSession, &call, derive_key)
+
+
+cdef CK_RV derive_key(Call *call) except *:
+    mechanism, template = read_mechanism(call.mechanism), read_template(call.template, call.count)
+    base = object_id(call.session, call.key, errors.KeyHandleInvalid)
+    made = drive(call, core().derive_key(core_session(call.session), mechanism, base, template))
+    return hand_out(call, made, call.made)
+
+
+cdef CK_RV C_EncapsulateKey(
+    CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_OBJECT_HANDLE hPublicKey, CK_ATTRIBUTE_PTR pTemplate,
+    CK_ULONG ulAttributeCount, CK_BYTE_PTR pCiphertext, CK_ULONG_PTR pulCiphertextLen, CK_OBJECT_HANDLE_PTR phKey
+) noexcept nogil:
+    return refuse(hSession)
+
+
+cdef CK_RV C_DecapsulateKey(
+    CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_OBJECT_HANDLE hPrivateKey, CK_ATTRIBUTE_PTR pTemplate,
+    CK_ULONG ulAttributeCount, CK_BYTE_PTR pCiphertext, CK_ULONG ulCiphertextLen, CK_OBJECT_HANDLE_PTR phKey
+) noexcept nogil:
+    return refuse(hSession)
+
+
+cdef CK_RV C_WrapKeyAuthenticated(
+    CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_OBJECT_HANDLE hWrappingKey, CK_OBJECT_HANDLE hKey,
+    CK_BYTE_PTR pAssociatedData, CK_ULONG ulAssociatedDataLen, CK_BYTE_PTR pWrappedKey, CK_ULONG_PTR pulWrappedKeyLen
+) noexcept nogil:
+    return refuse(hSession)
+
+
+cdef CK_RV C_UnwrapKeyAuthenticated(
+    CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_OBJECT_HANDLE hUnwrappingKey, CK_BYTE_PTR pWrappedKey,
+    CK_ULONG ulWrappedKeyLen, CK_ATTRIBUTE_PTR pTemplate, CK_ULONG ulAttributeCount, CK_BYTE_PTR pAssociatedData,
+    CK_ULONG ulAssociatedDataLen, CK_OBJECT_HANDLE_PTR phKey
+) noexcept nogil:
+    return refuse(hSession)
+
+
+cdef CK_RV refuse(CK_SESSION_HANDLE handle) noexcept nogil:
+    """A function that no mechanism of the module offers."""
+    cdef CK_RV rv = known_session(handle)
+    return CKR_FUNCTION_NOT_SUPPORTED if rv == CKR_OK else rv

@@ -1,0 +1,427 @@
+# The few shapes of a call. Here stand the length rule (Section 5.2), the order of the checks (initialized: the loader;
+# session; arguments; the rest) and the ways into Python; a function of a chapter only says which shape it has.
+
+cdef struct Call:
+    ferro_session *session
+    ferro_slot *slot
+    int operation  # FERRO_ENCRYPT …: which of the session's operations
+    bint bad  # an argument cannot be: CKR_ARGUMENTS_BAD once the session is known
+    CK_MECHANISM *mechanism
+    CK_OBJECT_HANDLE key
+    CK_OBJECT_HANDLE other
+    CK_BYTE *data
+    CK_ULONG data_length
+    CK_BYTE *extra  # a signature, a new PIN, a user's name
+    CK_ULONG extra_length
+    CK_BYTE *out
+    CK_ULONG *out_length
+    CK_ATTRIBUTE *template
+    CK_ULONG count
+    CK_ATTRIBUTE *second_template
+    CK_ULONG second_count
+    CK_OBJECT_HANDLE *made
+    CK_OBJECT_HANDLE *second_made
+    CK_ULONG number
+
+
+cdef void clear(Call *call) noexcept nogil:
+    memset(call, 0, sizeof(Call))
+
+
+cdef bint unreadable(const void *data, CK_ULONG length) noexcept nogil:
+    """Whether an input cannot be: no pointer with a length, or longer than any input may be."""
+    return (data == NULL and length != 0) or length > DATA_LIMIT
+
+
+cdef bint bad_template(const CK_ATTRIBUTE *template, CK_ULONG count) noexcept nogil:
+    return count != 0 and (template == NULL or count > COUNT_LIMIT)
+
+
+# Ways in.
+
+
+cdef CK_RV in_slot(CK_SLOT_ID slot_id, Call *call, work_t work) noexcept nogil:
+    """A call about a slot."""
+    call.slot = ferro_slot_find(slot_id, NULL)
+    if call.slot == NULL:
+        return CKR_SLOT_ID_INVALID
+    if call.bad:
+        return CKR_ARGUMENTS_BAD
+    return cross(work, call)
+
+
+cdef CK_RV beside(CK_SESSION_HANDLE handle, Call *call, work_t work) noexcept nogil:
+    """A call in a session that leaves its operations alone; several may run at once."""
+    cdef CK_RV rv = ferro_session_take(handle, 0, 0, &call.session)
+    if rv != CKR_OK:
+        return rv
+    call.slot = call.session.slot
+    rv = CKR_ARGUMENTS_BAD if call.bad else cross(work, call)
+    return leave(call, rv, 0)
+
+
+cdef CK_RV alone(CK_SESSION_HANDLE handle, int operation, Call *call, work_t work) noexcept nogil:
+    """A call that uses or changes one of the session's operations."""
+    cdef CK_RV rv = ferro_session_take(handle, 1, ferro_operation_flag(operation), &call.session)
+    if rv != CKR_OK:
+        return rv
+    call.slot, call.operation = call.session.slot, operation
+    rv = cross(work, call)
+    return leave(call, rv, 1)
+
+
+cdef CK_RV leave(Call *call, CK_RV rv, int was_alone) noexcept nogil:
+    """Leave the session; what was done to it meanwhile overrules the result."""
+    cdef CK_RV fate = ferro_session_fate(call.session)
+    if fate != CKR_OK:
+        rv = fate
+        if was_alone:
+            cross(forget_operation, call)
+    if ferro_session_leave(call.session, was_alone):
+        discard(call)
+    return rv
+
+
+cdef void discard(Call *call) noexcept nogil:
+    """The last to leave a closed session gives back everything it had."""
+    if needs_python(call.session):
+        cross(tear_down, call)
+    ferro_handles_kill_owned(call.session)
+    ferro_session_free(call.session)
+
+
+cdef CK_RV forget_operation(Call *call) except *:
+    drop_operation(&call.session.operations[call.operation])
+    return CKR_OK
+
+
+# Begin.
+
+
+cdef CK_RV begin(
+    CK_SESSION_HANDLE handle, int operation, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key
+) noexcept nogil:
+    """C_XInit: without a mechanism it ends the active operation (Section 5.8 and its like)."""
+    cdef Call call
+    clear(&call)
+    call.mechanism = mechanism
+    call.key = key
+    return alone(handle, operation, &call, begin_work)
+
+
+cdef CK_RV begin_work(Call *call) except *:
+    cdef ferro_operation *operation = &call.session.operations[call.operation]
+    if call.mechanism == NULL:
+        if operation.kind == FERRO_IDLE:
+            return CKR_ARGUMENTS_BAD
+        drop_operation(operation)
+        return CKR_OK
+    if operation.kind != FERRO_IDLE:
+        return CKR_OPERATION_ACTIVE
+    if call.bad:
+        return CKR_ARGUMENTS_BAD
+    mechanism = read_mechanism(call.mechanism)
+    session = core_session(call.session)
+    key = None
+    if call.operation != FERRO_DIGEST:
+        key = object_id(call.session, call.key, errors.KeyHandleInvalid)
+    function = ferro_operation_flag(call.operation)
+    start(operation, drive(call, core().begin(session, function, mechanism, key)))
+    if call.extra != NULL:
+        operation.signature = ferro_copy(call.extra, call.extra_length)
+        operation.signature_length = call.extra_length
+        if operation.signature == NULL:
+            drop_operation(operation)
+            return CKR_HOST_MEMORY
+    return CKR_OK
+
+
+cdef void start(ferro_operation *operation, object bound) noexcept:
+    Py_INCREF(bound)
+    operation.object = <void *>bound
+    operation.kind = FERRO_PYTHON
+    operation.phase = FERRO_FRESH
+
+
+cdef CK_RV ready(Call *call, ferro_operation *operation) except *:
+    """Whether the operation can be used at all: active, its login still there, the PIN given where each use needs it."""
+    if operation.kind == FERRO_IDLE:
+        return CKR_OPERATION_NOT_INITIALIZED
+    bound = <object>operation.object
+    if not bound.valid():
+        drop_operation(operation)
+        return CKR_OPERATION_NOT_INITIALIZED
+    if bound.needs_login:
+        return CKR_USER_NOT_LOGGED_IN
+    if call.bad:
+        drop_operation(operation)
+        return CKR_ARGUMENTS_BAD
+    return CKR_OK
+
+
+# Transform: the whole input, the whole output.
+
+
+cdef CK_RV transform(
+    CK_SESSION_HANDLE handle, int operation, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length
+) noexcept nogil:
+    """C_Encrypt and its like; it ends the operation, but for a length query and a buffer too small."""
+    cdef Call call
+    clear(&call)
+    call.data, call.data_length = data, length
+    call.out, call.out_length = out, out_length
+    call.bad = unreadable(data, length) or out_length == NULL
+    return alone(handle, operation, &call, transform_work)
+
+
+cdef CK_RV transform_work(Call *call) except *:
+    cdef ferro_operation *operation = &call.session.operations[call.operation]
+    cdef CK_RV rv = ready(call, operation)
+    if rv != CKR_OK:
+        return rv
+    if operation.phase == FERRO_HELD_ONCE:
+        return give_held(call, operation)
+    if operation.phase != FERRO_FRESH:
+        drop_operation(operation)  # a single part cannot end what was begun in parts
+        return CKR_OPERATION_NOT_INITIALIZED
+    bound = <object>operation.object
+    try:
+        rv = fits(call, bound.once_length(call.data_length))
+        if rv != CKR_OK or call.out == NULL:
+            return rv
+        result = with_input(call, bound.once)
+    except BaseException:
+        drop_operation(operation)
+        raise
+    return give(call, operation, result, FERRO_HELD_ONCE)
+
+
+cdef bint only_bounded(int operation) noexcept nogil:
+    """Whether an operation knows only an upper bound of its output before it has computed it."""
+    return operation == FERRO_DECRYPT or operation == FERRO_VERIFY_RECOVER
+
+
+cdef CK_RV fits(Call *call, object bound) except *:
+    """The length rule, before anything is computed. For a query the length is the answer."""
+    cdef CK_ULONG length = bound
+    if call.out == NULL or (call.out_length[0] < length and not only_bounded(call.operation)):
+        call.out_length[0], length = length, call.out_length[0]
+        return CKR_OK if call.out == NULL else CKR_BUFFER_TOO_SMALL
+    return CKR_OK
+
+
+cdef object with_input(Call *call, object method):
+    """Give the engine a view of the caller's input, for the time of the call."""
+    view = view_of(call.slot, call.data, call.data_length)
+    try:
+        return drive(call, method(view))
+    finally:
+        view.release()
+
+
+cdef CK_RV give(Call *call, ferro_operation *operation, object result, int phase) except *:
+    """End the operation with its result, or keep it until the caller comes with a buffer that is large enough."""
+    cdef CK_ULONG length
+    cdef const char *start = bytes_of(result, &length)
+    if length <= call.out_length[0]:
+        drop_operation(operation)
+        return put(call, result)
+    operation.held = ferro_copy(start, length)
+    operation.input = ferro_copy(call.data, call.data_length)
+    if isinstance(result, bytearray):
+        wipe(result)
+    if operation.held == NULL or operation.input == NULL:
+        drop_operation(operation)
+        return CKR_HOST_MEMORY
+    operation.held_length, operation.input_length = length, call.data_length
+    operation.phase = phase
+    call.out_length[0] = length
+    return CKR_BUFFER_TOO_SMALL
+
+
+cdef CK_RV give_held(Call *call, ferro_operation *operation) except *:
+    """Give what was computed before; for another input the operation is used up."""
+    if call.data_length != operation.input_length or (
+        call.data_length != 0 and memcmp(call.data, operation.input, call.data_length) != 0
+    ):
+        drop_operation(operation)
+        return CKR_OPERATION_NOT_INITIALIZED
+    if call.out == NULL or call.out_length[0] < operation.held_length:
+        call.out_length[0] = operation.held_length
+        return CKR_OK if call.out == NULL else CKR_BUFFER_TOO_SMALL
+    if operation.held_length != 0:
+        memcpy(call.out, operation.held, operation.held_length)
+    call.out_length[0] = operation.held_length
+    drop_operation(operation)
+    return CKR_OK
+
+
+# Update: a part in, what is complete out.
+
+
+cdef CK_RV update(
+    CK_SESSION_HANDLE handle, int operation, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length
+) noexcept nogil:
+    """C_EncryptUpdate and C_DecryptUpdate."""
+    cdef Call call
+    clear(&call)
+    call.data, call.data_length = data, length
+    call.out, call.out_length = out, out_length
+    call.bad = unreadable(data, length) or out_length == NULL
+    return alone(handle, operation, &call, update_work)
+
+
+cdef CK_RV absorb(CK_SESSION_HANDLE handle, int operation, CK_BYTE *data, CK_ULONG length) noexcept nogil:
+    """C_DigestUpdate, C_SignUpdate, C_VerifyUpdate: a part in, nothing out."""
+    cdef Call call
+    clear(&call)
+    call.data, call.data_length = data, length
+    call.bad = unreadable(data, length)
+    return alone(handle, operation, &call, absorb_work)
+
+
+cdef CK_RV in_parts(Call *call, ferro_operation *operation) except *:
+    """Whether the operation takes (a further) part."""
+    cdef CK_RV rv = ready(call, operation)
+    if rv != CKR_OK:
+        return rv
+    if operation.phase > FERRO_PARTS:
+        drop_operation(operation)  # its result is waiting to be fetched: the input is complete
+        return CKR_OPERATION_NOT_INITIALIZED
+    if not (<object>operation.object).multi_part:
+        drop_operation(operation)
+        return CKR_FUNCTION_NOT_SUPPORTED
+    return CKR_OK
+
+
+cdef CK_RV update_work(Call *call) except *:
+    cdef ferro_operation *operation = &call.session.operations[call.operation]
+    cdef CK_RV rv = in_parts(call, operation)
+    if rv != CKR_OK:
+        return rv
+    bound = <object>operation.object
+    try:
+        rv = fits_exactly(call, bound.update_length(call.data_length))
+        if rv != CKR_OK or call.out == NULL:
+            return rv
+        result = with_input(call, bound.update)
+        operation.phase = FERRO_PARTS
+        return put_checked(call, result)
+    except BaseException:
+        drop_operation(operation)
+        raise
+
+
+cdef CK_RV fits_exactly(Call *call, object exact) except *:
+    """The length rule for an update, whose length is known whatever the operation."""
+    cdef CK_ULONG length = exact
+    if call.out == NULL or call.out_length[0] < length:
+        call.out_length[0] = length
+        return CKR_OK if call.out == NULL else CKR_BUFFER_TOO_SMALL
+    return CKR_OK
+
+
+cdef CK_RV put_checked(Call *call, object result) except *:
+    if <CK_ULONG>len(result) > call.out_length[0]:
+        raise RuntimeError("an engine gave more than it had said")
+    return put(call, result)
+
+
+cdef CK_RV absorb_work(Call *call) except *:
+    cdef ferro_operation *operation = &call.session.operations[call.operation]
+    cdef CK_RV rv = in_parts(call, operation)
+    if rv != CKR_OK:
+        return rv
+    try:
+        with_input(call, (<object>operation.object).update)
+    except BaseException:
+        drop_operation(operation)
+        raise
+    operation.phase = FERRO_PARTS
+    return CKR_OK
+
+
+# Finish.
+
+
+cdef CK_RV finish(CK_SESSION_HANDLE handle, int operation, CK_BYTE *out, CK_ULONG *out_length) noexcept nogil:
+    """C_EncryptFinal and its like."""
+    cdef Call call
+    clear(&call)
+    call.out, call.out_length = out, out_length
+    call.bad = out_length == NULL
+    return alone(handle, operation, &call, finish_work)
+
+
+cdef CK_RV finish_work(Call *call) except *:
+    cdef ferro_operation *operation = &call.session.operations[call.operation]
+    cdef CK_RV rv = ready(call, operation)
+    if rv != CKR_OK:
+        return rv
+    if operation.phase == FERRO_HELD_FINISH:
+        return give_held(call, operation)
+    if operation.phase == FERRO_HELD_ONCE:
+        drop_operation(operation)
+        return CKR_OPERATION_NOT_INITIALIZED
+    bound = <object>operation.object
+    if not bound.multi_part:
+        drop_operation(operation)
+        return CKR_FUNCTION_NOT_SUPPORTED
+    try:
+        rv = fits(call, bound.finish_length())
+        if rv != CKR_OK or call.out == NULL:
+            return rv
+        result = drive(call, bound.finish())
+    except BaseException:
+        drop_operation(operation)
+        raise
+    return give(call, operation, result, FERRO_HELD_FINISH)
+
+
+# Verify: a signature in, nothing out. It always ends the operation.
+
+
+cdef CK_RV verify(
+    CK_SESSION_HANDLE handle, CK_BYTE *data, CK_ULONG length, CK_BYTE *signature, CK_ULONG signature_length,
+    work_t work
+) noexcept nogil:
+    cdef Call call
+    clear(&call)
+    call.data, call.data_length = data, length
+    call.extra, call.extra_length = signature, signature_length
+    call.bad = unreadable(data, length) or unreadable(signature, signature_length)
+    return alone(handle, FERRO_VERIFY, &call, work)
+
+
+cdef CK_RV check(Call *call, bint given, bint in_one) except *:
+    """Verify with the signature of C_VerifySignatureInit (`given`) or with the caller's, in one part or at the end."""
+    cdef ferro_operation *operation = &call.session.operations[FERRO_VERIFY]
+    cdef CK_RV rv = ready(call, operation)
+    if rv != CKR_OK:
+        return rv
+    if given != (operation.signature != NULL):
+        return CKR_OPERATION_NOT_INITIALIZED
+    if in_one and operation.phase != FERRO_FRESH:
+        drop_operation(operation)
+        return CKR_OPERATION_NOT_INITIALIZED
+    bound = <object>operation.object
+    if not in_one and not bound.multi_part:
+        drop_operation(operation)
+        return CKR_FUNCTION_NOT_SUPPORTED
+    if given:
+        signature = view_of(call.slot, operation.signature, operation.signature_length)
+    else:
+        signature = view_of(call.slot, call.extra, call.extra_length)
+    try:
+        if in_one:
+            data = view_of(call.slot, call.data, call.data_length)
+            try:
+                drive(call, bound.verify(data, signature))
+            finally:
+                data.release()
+        else:
+            drive(call, bound.finish_verify(signature))
+    finally:
+        signature.release()
+        drop_operation(operation)
+    return CKR_OK

@@ -1,0 +1,152 @@
+"""The C state (`state/*.h`) and the loader's contract (`loader/boot.h`), as far as the ABI uses them."""
+
+from pkcs11_abi.ck cimport *
+from pkcs11_abi.functions cimport CK_FUNCTION_LIST_3_2
+
+cdef extern from "wipe.h" nogil:
+    void ferro_wipe(void *memory, size_t length)
+    unsigned char *ferro_copy(const void *source, size_t length)
+    void ferro_wipe_free(void *memory, size_t length)
+
+cdef extern from "slots.h" nogil:
+    const int FERRO_NOBODY
+    const int FERRO_SO
+    const int FERRO_USER
+
+    ctypedef struct ferro_slot:
+        CK_SLOT_ID id
+        CK_FLAGS flags
+        CK_UTF8CHAR description[64]
+        CK_UTF8CHAR manufacturer[32]
+        int is_inline
+        int present
+        int initialized
+        int login
+        unsigned long long epoch
+        CK_ULONG sessions
+        CK_ULONG rw_sessions
+
+    ctypedef ferro_slot ferro_slot_copy
+
+    ctypedef struct ferro_slot_view:
+        CK_SLOT_ID id
+        CK_FLAGS flags
+        CK_UTF8CHAR description[64]
+        CK_UTF8CHAR manufacturer[32]
+        int is_inline
+        int present
+        int initialized
+        int write_protected
+
+    CK_RV ferro_slots_update(const ferro_slot_view *views, CK_ULONG count, int tell)
+    CK_RV ferro_slots_list(int with_token, CK_SLOT_ID *ids, CK_ULONG *count)
+    CK_RV ferro_slots_event(CK_SLOT_ID *id)
+    ferro_slot *ferro_slot_find(CK_SLOT_ID id, ferro_slot_copy *copy)
+    void ferro_slot_read(ferro_slot *slot, ferro_slot_copy *copy)
+    int ferro_slot_try_enter(ferro_slot *slot)
+    void ferro_slot_await_free(ferro_slot *slot)
+    void ferro_slot_leave(ferro_slot *slot)
+    CK_RV ferro_slot_begin_login(ferro_slot *slot, int user)
+    void ferro_slot_end_login(ferro_slot *slot, int user, int success)
+    void ferro_slot_logged_out(ferro_slot *slot)
+    int ferro_slot_take_pending_logout(ferro_slot *slot)
+    CK_RV ferro_slot_begin_init(ferro_slot *slot)
+    void ferro_slot_end_init(ferro_slot *slot)
+    int ferro_slots_wait(unsigned milliseconds)
+    int ferro_slots_await(const int *flag, unsigned milliseconds)
+    void ferro_slots_raise(int *flag)
+    void ferro_slots_interrupt()
+    void ferro_slots_resume()
+    void ferro_slots_reset(int forked)
+
+cdef extern from "sessions.h" nogil:
+    const int FERRO_FIND
+    const int FERRO_ENCRYPT
+    const int FERRO_DECRYPT
+    const int FERRO_DIGEST
+    const int FERRO_SIGN
+    const int FERRO_SIGN_RECOVER
+    const int FERRO_VERIFY
+    const int FERRO_VERIFY_RECOVER
+    const int FERRO_OPERATIONS
+    const int FERRO_IDLE
+    const int FERRO_PYTHON
+    const int FERRO_FRESH
+    const int FERRO_PARTS
+    const int FERRO_HELD_ONCE
+    const int FERRO_HELD_FINISH
+
+    ctypedef struct ferro_operation:
+        int kind
+        int phase
+        void *object
+        unsigned char *held
+        size_t held_length
+        unsigned char *input
+        size_t input_length
+        unsigned char *signature
+        size_t signature_length
+
+    ctypedef struct ferro_session:
+        CK_SESSION_HANDLE handle
+        ferro_slot *slot
+        CK_FLAGS flags
+        void *core
+        ferro_operation operations[8]
+
+    void ferro_sessions_prepare()
+    CK_RV ferro_session_open(CK_SLOT_ID slot, CK_FLAGS flags, CK_SESSION_HANDLE *handle)
+    CK_RV ferro_session_take(CK_SESSION_HANDLE handle, int alone, CK_FLAGS running, ferro_session **session)
+    CK_RV ferro_session_fate(ferro_session *session)
+    int ferro_session_leave(ferro_session *session, int alone)
+    CK_RV ferro_session_detach(CK_SESSION_HANDLE handle, ferro_session **session, int *last)
+    ferro_session *ferro_session_detach_any(ferro_slot *slot, int *last)
+    int ferro_session_cancel(ferro_session *session, CK_FLAGS flags)
+    CK_RV ferro_session_info(CK_SESSION_HANDLE handle, CK_SESSION_INFO *info)
+    CK_STATE ferro_session_state(const ferro_session *session)
+    void ferro_session_free(ferro_session *session)
+    void ferro_operation_clear(ferro_operation *operation)
+    CK_FLAGS ferro_operation_flag(int operation)
+    void ferro_sessions_fork_child()
+
+cdef extern from "handles.h" nogil:
+    ctypedef struct ferro_target:
+        CK_OBJECT_HANDLE handle
+        CK_SLOT_ID slot
+        long long oid
+        unsigned long long epoch
+
+    CK_OBJECT_HANDLE ferro_handle_make(CK_SLOT_ID slot, long long oid, unsigned long long epoch, ferro_session *owner)
+    int ferro_handle_find(CK_OBJECT_HANDLE handle, ferro_target *target)
+    int ferro_handle_of(CK_SLOT_ID slot, long long oid, ferro_target *target)
+    void ferro_handle_confirm(CK_OBJECT_HANDLE handle)
+    void ferro_handle_kill(CK_OBJECT_HANDLE handle)
+    void ferro_handles_kill_owned(ferro_session *owner)
+    void ferro_handles_kill_slot(CK_SLOT_ID slot)
+    void ferro_handles_kill_all()
+    void ferro_handles_fork_child()
+
+cdef extern from "attach.h" nogil:
+    void ferro_attach()
+    void ferro_attach_host(int (*python_usable)() noexcept nogil)
+    void ferro_attach_fork_child()
+    void *ferro_let_go()
+    void ferro_take_back(void *state)
+
+cdef extern from "boot.h" nogil:
+    const unsigned FERRO_TABLE_VERSION
+    const unsigned FERRO_HOST_VERSION
+
+    ctypedef struct ferro_host:
+        unsigned version
+        void (*pause)() noexcept nogil
+        int (*resume)() noexcept nogil
+        int (*python_usable)() noexcept nogil
+
+    ctypedef struct ferro_table:
+        unsigned version
+        const char *build_id
+        const CK_FUNCTION_LIST_3_2 *functions
+        void (*interrupt)() noexcept nogil
+        void (*fork_child)() noexcept nogil
+        void (*attach_host)(const ferro_host *host) noexcept nogil

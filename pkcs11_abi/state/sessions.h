@@ -1,0 +1,102 @@
+/* Sessions and their operations as C structures: open, close and info need no interpreter.
+ *
+ * A session's lock (its shard's mutex) guards changes of state and never a wait. A call takes the session and leaves
+ * it again. A call that changes an operation takes it alone: it is marked busy, and a second such call gets
+ * CKR_OPERATION_ACTIVE. Other calls (attributes, key generation, random) only hold a reference. Closing takes the
+ * session out of the table at once; whoever leaves it last tears it down.
+ */
+#ifndef FERROHSM_STATE_SESSIONS_H
+#define FERROHSM_STATE_SESSIONS_H
+
+#include <stddef.h>
+
+#include "pkcs11.h"
+#include "slots.h"
+
+/* The places for operations of a session: one of each may be active. */
+enum {
+    FERRO_FIND,
+    FERRO_ENCRYPT,
+    FERRO_DECRYPT,
+    FERRO_DIGEST,
+    FERRO_SIGN,
+    FERRO_SIGN_RECOVER,
+    FERRO_VERIFY,
+    FERRO_VERIFY_RECOVER,
+    FERRO_OPERATIONS
+};
+
+/* What an operation is made of. A kernel's context is a further kind. */
+enum { FERRO_IDLE, FERRO_PYTHON };
+
+/* How far it has come. */
+enum { FERRO_FRESH, FERRO_PARTS, FERRO_HELD_ONCE, FERRO_HELD_FINISH };
+
+typedef struct ferro_operation {
+    int kind;
+    int phase;
+    void *object;               /* FERRO_PYTHON: an owned reference, touched only with the interpreter's lock */
+    unsigned char *held;        /* a result that did not fit yet (FERRO_HELD_...), wiped when it is given back */
+    size_t held_length;
+    unsigned char *input;       /* the input it was computed from: another input is another operation */
+    size_t input_length;
+    unsigned char *signature;   /* C_VerifySignatureInit's signature */
+    size_t signature_length;
+} ferro_operation;
+
+typedef struct ferro_session {
+    CK_SESSION_HANDLE handle;
+    ferro_slot *slot;
+    CK_FLAGS flags;
+    void *core;                 /* the core's session, made at the first call that needs it; interpreter's lock */
+    struct ferro_handle *owned; /* handles of its session objects; the handle table's lock */
+    ferro_operation operations[FERRO_OPERATIONS];
+    /* The rest is the shard's. */
+    unsigned refs;
+    int busy;
+    int closed;
+    CK_FLAGS running;           /* the operation flag of the call that has the session alone */
+    CK_FLAGS cancelled;         /* what C_SessionCancel asked it to end */
+    struct ferro_session *next;
+} ferro_session;
+
+/* Once, before any other call. */
+void ferro_sessions_prepare(void);
+
+CK_RV ferro_session_open(CK_SLOT_ID slot, CK_FLAGS flags, CK_SESSION_HANDLE *handle);
+
+/* Take a session. `alone` marks it busy, with `running` as what may be cancelled. */
+CK_RV ferro_session_take(CK_SESSION_HANDLE handle, int alone, CK_FLAGS running, ferro_session **session);
+
+/* What happened to the session while a call had it: CKR_OK, CKR_SESSION_CLOSED or CKR_FUNCTION_CANCELED. */
+CK_RV ferro_session_fate(ferro_session *session);
+
+/* Leave it. Returns 1 when the session was closed and this was the last user: the caller tears it down. */
+int ferro_session_leave(ferro_session *session, int alone);
+
+/* Take the session out of the table; its reference is now the caller's, who leaves it. `last` is set when its login
+ * ended with it. */
+CK_RV ferro_session_detach(CK_SESSION_HANDLE handle, ferro_session **session, int *last);
+
+/* The same for one session of a slot (any slot when NULL), or NULL when there is none. */
+ferro_session *ferro_session_detach_any(ferro_slot *slot, int *last);
+
+/* Ask the call that is running one of `flags` to stop. Returns 1 when there is one. */
+int ferro_session_cancel(ferro_session *session, CK_FLAGS flags);
+
+CK_RV ferro_session_info(CK_SESSION_HANDLE handle, CK_SESSION_INFO *info);
+CK_STATE ferro_session_state(const ferro_session *session);
+
+/* Free the structure; its Python references were dropped before. */
+void ferro_session_free(ferro_session *session);
+
+/* Wipe and free what an operation holds in C. */
+void ferro_operation_clear(ferro_operation *operation);
+
+/* The operation's flag in CK_MECHANISM_INFO, which C_SessionCancel uses. */
+CK_FLAGS ferro_operation_flag(int operation);
+
+/* In the child of a fork: new locks, empty tables. What the parent's sessions held is abandoned, not freed. */
+void ferro_sessions_fork_child(void);
+
+#endif

@@ -1,0 +1,91 @@
+/* The slots as the ABI remembers them: what C_GetSlotList and C_OpenSession need without the interpreter.
+ *
+ * The core's view is copied in by a scan. A slot's structure, once made, lives as long as the process, so a session
+ * may keep a pointer to it; a slot that is gone is only not listed any more.
+ */
+#ifndef FERROHSM_STATE_SLOTS_H
+#define FERROHSM_STATE_SLOTS_H
+
+#include "pkcs11.h"
+
+enum { FERRO_NOBODY = -1, FERRO_SO = 0, FERRO_USER = 1 };
+
+typedef struct ferro_slot {
+    CK_SLOT_ID id;
+    CK_FLAGS flags;
+    CK_UTF8CHAR description[64];
+    CK_UTF8CHAR manufacturer[32];
+    int listed;
+    int order;           /* place in the list */
+    int is_inline;       /* the adapter's coroutines are stepped on the caller's thread */
+    int present;         /* a token is in the slot */
+    int initialized;     /* and was initialized */
+    int write_protected;
+    int event;           /* an event that the application was not told of */
+    int exclusive;       /* a login, logout or change of PIN is being made */
+    int initializing;    /* C_InitToken is at work: no session can be opened */
+    int so_pending;      /* an SO login is being tried: no R/O session can be opened */
+    int logout_pending;  /* the last session was closed, the core has not been told */
+    int login;           /* FERRO_NOBODY, FERRO_SO or FERRO_USER */
+    unsigned long long epoch; /* moves with every login and logout, never 0 */
+    CK_ULONG sessions;
+    CK_ULONG rw_sessions;
+    struct ferro_slot *next;
+} ferro_slot;
+
+/* A slot as a scan found it. */
+typedef struct ferro_slot_view {
+    CK_SLOT_ID id;
+    CK_FLAGS flags;
+    CK_UTF8CHAR description[64];
+    CK_UTF8CHAR manufacturer[32];
+    int is_inline, present, initialized, write_protected;
+} ferro_slot_view;
+
+/* What a caller gets to see of a slot: a copy, made under the lock. */
+typedef struct ferro_slot ferro_slot_copy;
+
+/* Take over a scan. With `tell`, what changed becomes an event. Returns CKR_OK or CKR_HOST_MEMORY. */
+CK_RV ferro_slots_update(const ferro_slot_view *views, CK_ULONG count, int tell);
+
+/* The listed slots' ids in order; the rules of C_GetSlotList. */
+CK_RV ferro_slots_list(int with_token, CK_SLOT_ID *ids, CK_ULONG *count);
+
+/* Clear and return one event: CKR_OK or CKR_NO_EVENT. */
+CK_RV ferro_slots_event(CK_SLOT_ID *id);
+
+/* The listed slot with this id, or NULL. `copy` (may be NULL) gets its state. */
+ferro_slot *ferro_slot_find(CK_SLOT_ID id, ferro_slot_copy *copy);
+void ferro_slot_read(ferro_slot *slot, ferro_slot_copy *copy);
+
+/* Count a session in, if the rules allow one of this kind; count it out. Out returns 1 when that was the last session
+ * of somebody who was logged in: the login is over, and the core has to be told. */
+CK_RV ferro_slot_count_in(CK_SLOT_ID id, int read_write, ferro_slot **slot);
+int ferro_slot_count_out(ferro_slot *slot, int read_write);
+
+/* One login, logout or PIN function at a time. `try_enter` returns 0 when somebody else is at work; `await_free` waits
+ * a short time for that to change (without the interpreter's lock). */
+int ferro_slot_try_enter(ferro_slot *slot);
+void ferro_slot_await_free(ferro_slot *slot);
+void ferro_slot_leave(ferro_slot *slot);
+
+/* For the one who entered. */
+CK_RV ferro_slot_begin_login(ferro_slot *slot, int user);
+void ferro_slot_end_login(ferro_slot *slot, int user, int success);
+void ferro_slot_logged_out(ferro_slot *slot);
+int ferro_slot_take_pending_logout(ferro_slot *slot);
+CK_RV ferro_slot_begin_init(ferro_slot *slot);
+void ferro_slot_end_init(ferro_slot *slot);
+
+/* Wait for at most the time given, or until ferro_slots_interrupt. Returns 1 when interrupted. */
+int ferro_slots_wait(unsigned milliseconds);
+/* Wait likewise for a flag that another thread raises. */
+int ferro_slots_await(const int *flag, unsigned milliseconds);
+void ferro_slots_raise(int *flag);
+void ferro_slots_interrupt(void);
+void ferro_slots_resume(void);
+
+/* Forget logins, sessions, events and the list (C_Finalize); and in the child of a fork, locks as well. */
+void ferro_slots_reset(int forked);
+
+#endif

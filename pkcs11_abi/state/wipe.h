@@ -1,0 +1,45 @@
+/* Memory that held a secret is overwritten before it is given back. */
+#ifndef FERROHSM_STATE_WIPE_H
+#define FERROHSM_STATE_WIPE_H
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(_WIN32)
+#include <windows.h>
+#endif
+
+/* Overwrite in a way that no compiler removes. */
+static inline void ferro_wipe(void *memory, size_t length)
+{
+    if (memory == NULL || length == 0)
+        return;
+#if defined(_WIN32)
+    SecureZeroMemory(memory, length);
+#elif defined(__GLIBC__) || defined(__FreeBSD__) || defined(__OpenBSD__) || (defined(__linux__) && !defined(__ANDROID__))
+    explicit_bzero(memory, length);
+#else
+    volatile unsigned char *byte = memory;
+    while (length--)
+        *byte++ = 0;
+#endif
+}
+
+/* A copy in memory of our own, or NULL when there is none; an empty copy is a valid pointer too. */
+static inline unsigned char *ferro_copy(const void *from, size_t length)
+{
+    unsigned char *copy = malloc(length ? length : 1);
+
+    if (copy != NULL && length != 0)
+        memcpy(copy, from, length);
+    return copy;
+}
+
+static inline void ferro_wipe_free(void *memory, size_t length)
+{
+    ferro_wipe(memory, length);
+    free(memory);
+}
+
+#endif
