@@ -72,7 +72,9 @@ class Driver:
         operation: Operation = step(self.engine.begin(function, Mechanism(mechanism, parameter), key))
         return operation
 
-    def once(self, function: int, mechanism: int, key: Key | None, data: bytes, parameter: Any = None) -> bytes:
+    def once(
+        self, function: int, mechanism: int, key: Key | None, data: bytes, parameter: Any = None
+    ) -> bytes:
         """One part; the length known before must be right."""
         operation = self.begin(function, mechanism, key, parameter)
         expected = operation.once_length(len(data))
@@ -102,9 +104,7 @@ class Driver:
     def sign(self, mechanism: int, key: Key, data: bytes, parameter: Any = None) -> bytes:
         return self.once(Function.SIGN, mechanism, key, data, parameter)
 
-    def verify(
-        self, mechanism: int, key: Key, data: bytes, signature: bytes, parameter: Any = None
-    ) -> None:
+    def verify(self, mechanism: int, key: Key, data: bytes, signature: bytes, parameter: Any = None) -> None:
         operation = self.begin(Function.VERIFY, mechanism, key, parameter)
         step(operation.verify(memoryview(data), memoryview(signature)))
 

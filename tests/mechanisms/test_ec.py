@@ -47,7 +47,9 @@ def p256(driver: Driver) -> tuple[Key, Key]:
 
 def dss(signature: bytes) -> bytes:
     half = len(signature) // 2
-    return encode_dss_signature(int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big"))
+    return encode_dss_signature(
+        int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big")
+    )
 
 
 @pytest.mark.parametrize("curve", OIDS)
@@ -63,9 +65,7 @@ def test_every_curve_both_ways(driver: Driver, curve: str) -> None:
     theirs.verify(dss(signature), DATA, ec.ECDSA(hashes.SHA256()))
     driver.verify(ck.CKM_ECDSA_SHA256, public, DATA, signature)
     r, s = decode_dss_signature(ec_material.private_key(private).sign(DATA, ec.ECDSA(hashes.SHA384())))
-    driver.verify(
-        ck.CKM_ECDSA_SHA384, public, DATA, r.to_bytes(order, "big") + s.to_bytes(order, "big")
-    )
+    driver.verify(ck.CKM_ECDSA_SHA384, public, DATA, r.to_bytes(order, "big") + s.to_bytes(order, "big"))
     by_name = driver.ec_pair(name_of(curve))[0]
     assert ec_material.public_key(by_name).curve.name == curve
 
@@ -171,7 +171,9 @@ def test_private_values_on_import(driver: Driver, p256: tuple[Key, Key]) -> None
     assert bytes(small.attributes[ck.CKA_VALUE]) == bytes(31) + b"\x07"
     expected = ec.derive_private_key(7, ec.SECP256R1()).public_key()
     assert load_der_public_key(bytes(small.attributes[ck.CKA_PUBLIC_KEY_INFO])) == expected
-    padded = driver.bring_in({**base, ck.CKA_VALUE: bytearray(b"\0" + bytes(p256[1].attributes[ck.CKA_VALUE]))})
+    padded = driver.bring_in(
+        {**base, ck.CKA_VALUE: bytearray(b"\0" + bytes(p256[1].attributes[ck.CKA_VALUE]))}
+    )
     assert padded.attributes[ck.CKA_VALUE] == p256[1].attributes[ck.CKA_VALUE]
     for bad in (b"", bytes(32), b"\xff" * 32, b"\0" * 33 + b"\x07"):
         with pytest.raises(errors.AttributeValueInvalid):
@@ -189,9 +191,7 @@ def test_private_values_on_import(driver: Driver, p256: tuple[Key, Key]) -> None
     ],
 )
 def test_eddsa_both_ways(driver: Driver, parameters: bytes, size: int) -> None:
-    public, private = driver.pair(
-        ck.CKM_EC_EDWARDS_KEY_PAIR_GEN, ck.CKK_EC_EDWARDS, EC_PARAMS=parameters
-    )
+    public, private = driver.pair(ck.CKM_EC_EDWARDS_KEY_PAIR_GEN, ck.CKK_EC_EDWARDS, EC_PARAMS=parameters)
     assert private.attributes[ck.CKA_EC_PARAMS] == parameters
     assert bytes(public.attributes[ck.CKA_EC_POINT])[:2] == bytes((4, size))
     signature = driver.sign(ck.CKM_EDDSA, private, DATA)
@@ -279,7 +279,11 @@ def test_ecdh_key_derivation_functions(driver: Driver, p256: tuple[Key, Key], na
 
 @pytest.mark.parametrize(
     ("parameters", "engine"),
-    [(X25519, x25519.X25519PrivateKey), (name_of("curve25519"), x25519.X25519PrivateKey), (X448, x448.X448PrivateKey)],
+    [
+        (X25519, x25519.X25519PrivateKey),
+        (name_of("curve25519"), x25519.X25519PrivateKey),
+        (X448, x448.X448PrivateKey),
+    ],
 )
 def test_ecdh_on_montgomery_curves(driver: Driver, parameters: bytes, engine: type) -> None:
     public, private = driver.pair(

@@ -120,9 +120,10 @@ def test_signature_length_and_value_are_told_apart(driver: Driver, rsa: Pair) ->
 def test_pkcs1_encryption_both_ways(driver: Driver, rsa: Pair) -> None:
     public, private = rsa
     for data in (b"", b"secret", os.urandom(245)):
-        assert private_key(private).decrypt(
-            driver.encrypt(ck.CKM_RSA_PKCS, public, data), padding.PKCS1v15()
-        ) == data
+        assert (
+            private_key(private).decrypt(driver.encrypt(ck.CKM_RSA_PKCS, public, data), padding.PKCS1v15())
+            == data
+        )
         theirs = public_key(public).encrypt(data, padding.PKCS1v15())
         assert driver.decrypt(ck.CKM_RSA_PKCS, private, theirs) == data
     with pytest.raises(errors.DataLenRange):
@@ -201,9 +202,7 @@ def test_generation(driver: Driver, bits: int) -> None:
     assert public.attributes[ck.CKA_PUBLIC_EXPONENT] == b"\x01\x00\x01"
     assert public.attributes[ck.CKA_MODULUS] == private.attributes[ck.CKA_MODULUS]
     assert public.attributes[ck.CKA_PUBLIC_KEY_INFO] == private.attributes[ck.CKA_PUBLIC_KEY_INFO]
-    driver.verify(
-        ck.CKM_SHA256_RSA_PKCS, public, DATA, driver.sign(ck.CKM_SHA256_RSA_PKCS, private, DATA)
-    )
+    driver.verify(ck.CKM_SHA256_RSA_PKCS, public, DATA, driver.sign(ck.CKM_SHA256_RSA_PKCS, private, DATA))
 
 
 def test_generation_refusals(driver: Driver) -> None:
@@ -244,7 +243,9 @@ def test_import_completes_a_private_key(driver: Driver, rsa: Pair, missing: list
     # The primes may have changed places; everything else is as it was.
     for type in (ck.CKA_MODULUS, ck.CKA_PUBLIC_EXPONENT, ck.CKA_PRIVATE_EXPONENT, ck.CKA_PUBLIC_KEY_INFO):
         assert key.attributes[type] == whole[type]
-    assert {bytes(key.attributes[t]) for t in PRIVATE_PARTS[:2]} == {bytes(whole[t]) for t in PRIVATE_PARTS[:2]}
+    assert {bytes(key.attributes[t]) for t in PRIVATE_PARTS[:2]} == {
+        bytes(whole[t]) for t in PRIVATE_PARTS[:2]
+    }
 
 
 def test_import_refuses_parts_of_two_keys(driver: Driver, rsa: Pair) -> None:
