@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Key
 from ferrohsm.errors import (
@@ -155,6 +153,8 @@ def private_value(curve: Curve, private: Any) -> bytearray:
 def point_of(curve: Curve, public: Any) -> bytes:
     """Return ``CKA_EC_POINT`` of a public key of the engine: a DER octet string."""
     if curve.key_type == ck.CKK_EC:
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
         raw = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     else:
         raw = public.public_bytes_raw()
@@ -163,6 +163,8 @@ def point_of(curve: Curve, public: Any) -> bytes:
 
 def public_key_info(public: Any) -> bytes:
     """Return the SubjectPublicKeyInfo of a public key of the engine."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     return cast("bytes", public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 

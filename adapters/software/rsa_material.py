@@ -6,7 +6,6 @@ from math import lcm
 from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Key
@@ -146,4 +145,7 @@ def _bytes(value: int) -> bytes:
 
 
 def _info(key: rsa.RSAPublicKey) -> bytes:
+    # Ten milliseconds of imports, which a process that only signs does without.
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, x448, 
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from engine_support import Driver, secret_template, step, ulong
 from ferrohsm_adapters.software import ec_material
 from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS
@@ -246,7 +246,7 @@ def test_ecdh_on_ec_curves(driver: Driver, curve: str, mechanism: int) -> None:
     )
     point = bytes(peer_public.attributes[ck.CKA_EC_POINT])
     raw = ec_material.public_key(peer_public).public_bytes(
-        ec_material.Encoding.X962, ec_material.PublicFormat.UncompressedPoint
+        Encoding.X962, PublicFormat.UncompressedPoint
     )
     for public_data in (point, raw):
         parameter = Ecdh1(ck.CKD_NULL, b"", public_data)
