@@ -75,6 +75,12 @@ def sensitive_types() -> frozenset[int]:
     return _sensitive
 
 
+def kind(attribute: int) -> str | None:
+    """Return the kind of an attribute's values, None when no class has it."""
+    rule = _any_rules().get(attribute)
+    return None if rule is None else rule.kind
+
+
 def rules_for(object_class: int, subtype: int | None) -> Rules | None:
     """Return the rules of a class and type, None when there is no such thing."""
     key = (object_class, subtype)
@@ -248,8 +254,7 @@ def check_consistent(attributes: Attributes) -> None:
 def change(current: Attributes, template: Template, *, copying: bool, so: bool = False) -> Attributes:
     """Return the attributes that ``C_SetAttributeValue`` or ``C_CopyObject`` changes, checked.
 
-    An attribute whose value is None in the result is to be removed. Only what differs is returned,
-    but what may not be given is refused even when it would change nothing.
+    What may not be given is refused even when it would change nothing.
     Raises `AttributeTypeInvalid`, `AttributeValueInvalid`, `AttributeReadOnly`, `ActionProhibited`,
     `TemplateInconsistent`.
     """
@@ -262,8 +267,8 @@ def change(current: Attributes, template: Template, *, copying: bool, so: bool =
         if rule is None:
             raise TemplateInconsistent(f"{_name(attribute)} is none of this class's")
         value = normal(rule, value)
-        if value == current.get(attribute) and (copying or rule.flags & (ONLY_TO_TRUE | ONLY_TO_FALSE)):
-            continue  # a copy that says what it would get anyway; a one-way flag that is there already
+        if value == current.get(attribute) and rule.flags & (ONLY_TO_TRUE | ONLY_TO_FALSE):
+            continue  # a one-way flag that is there already
         _check_change(rule, current, value, copying, so)
         changed[attribute] = value
     check_consistent({**current, **changed})
@@ -285,7 +290,7 @@ def _check_change(rule: Rule, current: Attributes, value: Value, copying: bool, 
             raise AttributeReadOnly(f"{_name(rule.type)} is the security officer's")
         return
     if copying and rule.type == ck.CKA_PRIVATE:
-        if value != TRUE:
+        if value != TRUE and is_true(current.get(ck.CKA_PRIVATE)):
             raise TemplateInconsistent("a copy of a private object is private")
         return
     if flags & ERASABLE:

@@ -56,7 +56,16 @@ MANUFACTURER = "FerroHSM"
 class SlotView:
     """A slot as it is now; `flags` are ``CKF_*`` of ``CK_SLOT_INFO``."""
 
-    __slots__ = ("description", "free", "id", "initialized", "inline", "manufacturer", "token_present")
+    __slots__ = (
+        "description",
+        "free",
+        "id",
+        "initialized",
+        "inline",
+        "manufacturer",
+        "token_present",
+        "write_protected",
+    )
 
     def __init__(self, slot_id: int, description: str, manufacturer: str, *, inline: bool = True) -> None:
         self.id = slot_id
@@ -66,6 +75,7 @@ class SlotView:
         self.free = False
         self.initialized = False
         self.token_present = False
+        self.write_protected = False
 
     @property
     def flags(self) -> int:
@@ -378,7 +388,8 @@ async def _view(token: Token) -> SlotView:
     view = SlotView(token.id, token.slot.description, token.slot.manufacturer, inline=token.inline)
     view.free = token.slot.free
     try:
-        view.initialized = (await token.store.status()).initialized
+        status = await token.store.status()
+        view.initialized, view.write_protected = status.initialized, status.write_protected
         view.token_present = True
     except HsmError as error:
         log.event("warning", "the slot has no usable token", slot=token.id, why=str(error))

@@ -121,7 +121,7 @@ class ObjectRegistry:
             entry.retire(gone=gone)
 
     async def reveal(self, oid: int, types: list[int]) -> list[Value | Hidden]:
-        """Return the values that may be seen (``C_GetAttributeValue``)."""
+        """Return the values that may be seen (``C_GetAttributeValue``); a `bytearray` is the caller's to wipe."""
         entry = await self.hold(oid)
         try:
             attributes = entry.attributes
@@ -137,7 +137,7 @@ class ObjectRegistry:
             return INVALID
         if attribute == ck.CKA_EC_POINT:
             return self._token.presented_point(attributes)
-        return bytes(value) if isinstance(value, bytearray) else value
+        return bytearray(value) if isinstance(value, bytearray) else value
 
     async def size(self, oid: int) -> int:
         """Return the bytes of all attributes: a measure, not a promise."""
