@@ -59,7 +59,7 @@ def write_if_changed(path: Path, text: str) -> None:
 def compile_flags() -> list[str]:
     """Return the flags that every C file of ours gets."""
     if WINDOWS:
-        return ["/O2", "/utf-8"]
+        return ["/O2", "/utf-8", "/std:c17", "/experimental:c11atomics"]
     flags = ["-O2", "-g1", "-fvisibility=hidden", "-fno-strict-aliasing", "-fstack-protector-strong"]
     if SANITIZE:
         flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-O1"]

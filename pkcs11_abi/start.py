@@ -1,0 +1,87 @@
+"""What the loader has Python do before it imports the ABI.
+
+In an interpreter that the loader started, sys.path is that of our own environment. In a host program's interpreter
+nothing is added to sys.path: a finder serves our own packages from our own site-packages, and their dependencies only
+when the host has none.
+"""
+
+from __future__ import annotations
+
+import sys
+
+OWN = frozenset({"ferrohsm", "ferrohsm_adapters", "pkcs11_abi"})
+DEPENDENCIES = frozenset({"cryptography", "cffi", "_cffi_backend", "pycparser"})
+CRYPTOGRAPHY = (50, 0)  # as pyproject.toml asks for it
+
+
+class _Finder:
+    """A finder on sys.meta_path for some top-level names in one site-packages folder."""
+
+    def __init__(self, site: str, names: frozenset[str]) -> None:
+        self.site = site
+        self.names = names
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+        """Return the spec of one of our names, else None."""
+        if path is not None or name not in self.names:
+            return None
+        from importlib.machinery import PathFinder
+
+        return PathFinder.find_spec(name, [self.site])
+
+    def find_distributions(self, context: object = None) -> object:
+        """Return our environment's distributions that offer adapters, for importlib.metadata."""
+        if self.names is not OWN:
+            return []
+        from importlib.metadata import DistributionFinder, MetadataPathFinder
+
+        name = getattr(context, "name", None)
+        found = MetadataPathFinder.find_distributions(DistributionFinder.Context(name=name, path=[self.site]))
+        return [d for d in found if any(e.group == "ferrohsm.adapters" for e in d.entry_points)]
+
+
+def prepare(site: str, hosted: int, before_fork: object, after_fork_parent: object) -> str:
+    """Make our packages importable and return the build id of the Python part.
+
+    Raises ImportError with a clear text when the interpreter holds something that we cannot work with.
+    """
+    # Whoever imports this module first sets a handler for SIGINT. The loader restores the handlers when this is done.
+    import _signal  # noqa: F401
+
+    _check_origin(site)
+    if hosted:
+        _join_host(site)
+        import os
+
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=before_fork, after_in_parent=after_fork_parent)  # type: ignore[arg-type]
+    from ferrohsm._build import BUILD_ID
+
+    return BUILD_ID
+
+
+def _check_origin(site: str) -> None:
+    """Refuse packages of our names that come from another installation."""
+    import os
+
+    for name in OWN & sys.modules.keys():
+        for folder in getattr(sys.modules[name], "__path__", ()):
+            if not os.path.samefile(os.path.dirname(folder), site):
+                raise ImportError(f"this process has already imported {name} from another installation: {folder}")
+
+
+def _join_host(site: str) -> None:
+    """Install the finders, unless the host's own path leads here, and look at the dependencies' versions."""
+    import os
+
+    if not any(os.path.isdir(entry) and os.path.samefile(entry, site) for entry in sys.path if entry):
+        sys.meta_path.insert(0, _Finder(site, OWN))
+        sys.meta_path.append(_Finder(site, DEPENDENCIES))
+    import cryptography
+
+    version = tuple(int(part) for part in cryptography.__version__.split(".")[:2])
+    if version < CRYPTOGRAPHY:
+        raise ImportError(
+            f"this process uses cryptography {cryptography.__version__}, "
+            f"but FerroHSM needs {'.'.join(map(str, CRYPTOGRAPHY))} or newer: upgrade it in the host's environment"
+        )
