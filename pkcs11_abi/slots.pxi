@@ -188,7 +188,7 @@ cdef CK_RV C_InitToken(
 
 
 cdef CK_RV init_token(Call *call) except *:
-    label = call.extra[:32].decode("utf-8", "replace").rstrip(" ")
+    label = read_label(call.extra)
     pin = read_pin(call.data, call.data_length)
     try:
         drive(call, core().init_token(call.slot.id, pin, label))
@@ -196,6 +196,12 @@ cdef CK_RV init_token(Call *call) except *:
         wipe(pin)
     scan(tell=False)
     return CKR_OK
+
+
+cdef str read_label(const CK_BYTE *label):
+    """Return the 32 bytes of a label without their padding; some callers end it with a NUL instead."""
+    cdef bytes text = label[:32]
+    return text.partition(b"\0")[0].decode("utf-8", "ignore").rstrip(" ")
 
 
 cdef CK_RV C_InitPIN(CK_SESSION_HANDLE hSession, CK_UTF8CHAR_PTR pPin, CK_ULONG ulPinLen) noexcept nogil:
