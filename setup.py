@@ -146,6 +146,7 @@ def kernels() -> Extension | None:
     if not sources:
         return None
     generated = {str(Path(name).with_suffix(".c")) for name in sources}
+    generated.add("adapters/software/kernels/" + ("platform_posix.c" if WINDOWS else "platform_win32.c"))
     sources += [name for name in paths("adapters/software/kernels/*.c") if name not in generated]
     include, library = openssl()
     link = link_flags()
