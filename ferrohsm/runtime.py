@@ -11,7 +11,7 @@ from _thread import allocate_lock, get_ident
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ferrohsm.errors import DeviceError, FunctionCanceled, GeneralError, HsmError
+from ferrohsm.errors import DeviceError, FunctionCanceled, GeneralError, HsmError, NeedToCreateThreads
 
 if TYPE_CHECKING:
     import asyncio
@@ -82,9 +82,15 @@ class Call:
 
 
 class Runtime:
-    """The thread with the event loop."""
+    """The thread with the event loop.
+
+    `allowed` is False in a host that forbids threads (``CKF_LIBRARY_CANT_CREATE_OS_THREADS``); `refused`
+    says that one was needed nevertheless.
+    """
 
     def __init__(self) -> None:
+        self.allowed = True
+        self.refused = False
         self._lock = allocate_lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -113,6 +119,9 @@ class Runtime:
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
+                if not self.allowed:
+                    self.refused = True
+                    raise NeedToCreateThreads()
                 import asyncio
                 import threading
 
