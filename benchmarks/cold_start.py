@@ -1,12 +1,12 @@
-"""Measure what it costs to start: ``pkcs11-tool -L`` and initialize-login-sign-finalize, each in a fresh process.
+"""Measure what it costs to start: listing slots, and initialize-login-sign-finalize, in fresh processes.
 
 Run it with the Python of the environment in which the module is installed:
 
     python benchmarks/cold_start.py [--rounds 30] [--peer /usr/lib/softhsm/libsofthsm2.so]
 
-The modules take turns (A B A B …), so that a machine that slows down slows both. The table shows medians and
-quartiles in milliseconds of wall clock, from before the process is created until it was waited for. Configurations
-are the modules' defaults, key derivation included.
+The modules take turns (A B A B …), so that a machine that slows down slows both. The table shows medians
+and quartiles in milliseconds of wall clock, from before the process is created until it was waited for.
+Configurations are the modules' defaults, key derivation included.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Peer:
         self.run(*tool, "--slot-index", "0", "--init-token", "--label", LABEL, "--so-pin", SO_PIN)
         so = ["--token-label", LABEL, "--login", "--login-type", "so", "--so-pin", SO_PIN]
         self.run(*tool, *so, "--init-pin", "--new-pin", PIN)
+        user = ["--token-label", LABEL, "--login", "--pin", PIN]
         self.run(
-            *tool, "--token-label", LABEL, "--login", "--pin", PIN, "--keypairgen", "--key-type", "EC:prime256v1",
-            "--id", "01", "--label", "key", "--usage-sign",
-        )  # fmt: skip
+            *tool, *user, "--keypairgen", "--key-type", "EC:prime256v1", "--label", "key", "--usage-sign"
+        )
 
     def run(self, *command: str) -> None:
         """Run one program to its end; a failure shows its output."""
@@ -57,14 +57,19 @@ class Peer:
 def installed_module() -> str:
     """Return the path of the module that is installed beside this interpreter."""
     command = Path(sys.executable).with_name("ferrohsm")
-    return subprocess.run([command, "paths", "module"], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [command, "paths", "module"], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def build_host(directory: Path) -> str:
     """Compile the C host and return its path."""
     host = directory / "cold_start"
     include = subprocess.run(
-        [Path(sys.executable).with_name("ferrohsm"), "paths", "include"], capture_output=True, text=True, check=True
+        [Path(sys.executable).with_name("ferrohsm"), "paths", "include"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     compiler = os.environ.get("CC", "cc")
     subprocess.run([compiler, "-O2", "-I", include, "-o", host, HERE / "cold_start.c", "-ldl"], check=True)
@@ -81,7 +86,9 @@ def main() -> None:
     """Set up both modules, let them take turns, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--peer", default="/usr/lib/softhsm/libsofthsm2.so", help="the module to compare with")
+    parser.add_argument(
+        "--peer", default="/usr/lib/softhsm/libsofthsm2.so", help="the module to compare with"
+    )
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="ferrohsm-cold-start-"))
     try:
@@ -97,7 +104,9 @@ def compare(directory: Path, rounds: int, library: str) -> None:
     peers = [Peer("FerroHSM", installed_module(), base)]
     if os.path.exists(library):
         (directory / "softhsm").mkdir()
-        (directory / "softhsm2.conf").write_text(f"directories.tokendir = {directory}/softhsm\nlog.level = ERROR\n")
+        (directory / "softhsm2.conf").write_text(
+            f"directories.tokendir = {directory}/softhsm\nlog.level = ERROR\n"
+        )
         environment = {**base, "SOFTHSM2_CONF": str(directory / "softhsm2.conf")}
         peers.append(Peer(Path(library).name.removeprefix("lib").removesuffix(".so"), library, environment))
     cases = {
@@ -105,7 +114,11 @@ def compare(directory: Path, rounds: int, library: str) -> None:
         "initialize, finalize": lambda peer: [host, peer.library],
         "initialize, login, sign, finalize": lambda peer: [host, peer.library, LABEL, PIN],
     }
-    print(f"{'milliseconds, median (quartiles)':36}" + "".join(f"{peer.name:>26}" for peer in peers) + f"{'more':>9}")
+    print(
+        f"{'milliseconds, median (quartiles)':36}"
+        + "".join(f"{peer.name:>26}" for peer in peers)
+        + f"{'more':>9}"
+    )
     for name, command in cases.items():
         samples: dict[str, list[float]] = {peer.name: [] for peer in peers}
         for peer in peers:

@@ -1,8 +1,8 @@
 """Fixtures that every test of the installed module shares.
 
-The module under test is the one that was installed beside this interpreter (``ferrohsm paths module``), never a
-build directory. ``--module-under-test`` runs the client tests against another module instead, to tell a wrong test
-from a wrong module.
+The module under test is the one that was installed beside this interpreter (``ferrohsm paths module``),
+never a build directory. ``--module-under-test`` runs the client tests against another module instead, to tell
+a wrong test from a wrong module.
 """
 
 from __future__ import annotations
@@ -110,8 +110,7 @@ class Home:
             [str(part) for part in command],
             input=input.encode() if isinstance(input, str) else input,
             stdin=subprocess.DEVNULL if input is None else None,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             env={**self.environment, **(environment or {})},
             cwd=cwd or self.directory,
             timeout=timeout,

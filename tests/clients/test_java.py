@@ -1,5 +1,7 @@
 """Java 17: ``keytool`` and a program on SunPKCS11."""
 
+# Command lines are kept as lines.
+# fmt: off
 from __future__ import annotations
 
 import subprocess
@@ -47,9 +49,9 @@ def java(token, classes, configuration, need):
 
     def run(part, *arguments):
         result = token.run(
-            "java", "-XX:TieredStopAtLevel=1", "-cp", classes, "Pkcs11Check", configuration, token.pin, part, *arguments,
-            timeout=300,
-        )  # fmt: skip
+            "java", "-XX:TieredStopAtLevel=1", "-cp", classes, "Pkcs11Check", configuration, token.pin, part,
+            *arguments, timeout=300,
+        )
         output = result.stdout.decode()
         assert output.splitlines()[-1] == f"done {part}", output
         return output
@@ -65,7 +67,7 @@ def keytool(token, configuration, need):
         result = token.run(
             "keytool", *arguments, "-keystore", "NONE", "-storetype", "PKCS11", "-storepass", token.pin,
             "-providerClass", "sun.security.pkcs11.SunPKCS11", "-providerArg", configuration,
-        )  # fmt: skip
+        )
         return result.stdout
 
     return run
@@ -76,7 +78,7 @@ GENERATE = {"rsa": ["-keyalg", "RSA", "-keysize", "2048"], "ec": ["-keyalg", "EC
 
 @pytest.mark.parametrize("kind", GENERATE)
 def test_keytool(token, keytool, java, kind, tmp_path):
-    """``keytool`` makes a key pair and its certificate; openssl verifies it, and a new process signs with the key."""
+    """``keytool`` makes a key pair and its certificate; openssl verifies it, and another process signs."""
     keytool("-genkeypair", "-alias", "made", *GENERATE[kind], "-dname", "CN=made by Java", "-validity", "30")
     assert b"made" in keytool("-list")
     (tmp_path / "made.pem").write_bytes(keytool("-exportcert", "-rfc", "-alias", "made"))
@@ -97,11 +99,11 @@ def test_keytool_imports_an_issued_certificate(token, keytool, java, tmp_path):
     token.run(
         "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "ca.key",
         "-out", tmp_path / "ca.pem", "-subj", "/CN=another CA", "-days", "30",
-    )  # fmt: skip
+    )
     token.run(
         "openssl", "x509", "-req", "-in", tmp_path / "made.csr", "-CA", tmp_path / "ca.pem",
         "-CAkey", tmp_path / "ca.key", "-set_serial", "7", "-days", "10", "-out", tmp_path / "issued.pem",
-    )  # fmt: skip
+    )
     chain = (tmp_path / "issued.pem").read_text() + (tmp_path / "ca.pem").read_text()
     (tmp_path / "chain.pem").write_text(chain)
     keytool("-importcert", "-noprompt", "-alias", "made", "-file", tmp_path / "chain.pem")
@@ -117,7 +119,9 @@ def test_the_first_slot_is_the_token(token, keytool, tmp_path):
 
 
 @pytest.mark.parametrize("part", ["signatures", "macs", "agreement", "digests", "random", "ciphers"])
-def test_program(java, part):
+def test_program(token, java, part):
+    if part == "signatures" and not token.module.ours:
+        pytest.skip("SoftHSM 2.6 refuses the short form in which Java gives some signatures of P-521")
     if part == "signatures":
         assert java(part).count("verified in software") == 4 + 3 * 4
     else:

@@ -1,5 +1,7 @@
-"""NSS: ``modutil`` adds the module, ``certutil`` makes a CA and a leaf in the token, NSS's own tools use them."""
+"""NSS: ``modutil`` adds the module, ``certutil`` makes a CA and a leaf in the token, other tools use them."""
 
+# Command lines are kept as lines.
+# fmt: off
 from __future__ import annotations
 
 import pytest
@@ -21,7 +23,9 @@ class Database:
         self.modutil("-add", "ferro", "-libfile", token.module.path)
 
     def modutil(self, *arguments) -> str:
-        return self.token.run("modutil", "-dbdir", f"sql:{self.directory}", "-force", *arguments).stdout.decode()
+        return self.token.run(
+            "modutil", "-dbdir", f"sql:{self.directory}", "-force", *arguments,
+        ).stdout.decode()
 
     def certutil(self, *arguments, check=True) -> str:
         result = self.token.run("certutil", *self.where, "-f", self.pins, *arguments, check=check)
@@ -30,9 +34,11 @@ class Database:
     def certificate(self, kind, name, *arguments, serial):
         """Make a key pair in the token and a certificate for it."""
         return self.certutil(
-            "-S", "-h", self.token.label, *KINDS[kind], "-n", name, "-s", f"CN={name}", "-m", str(serial), "-v", "1",
+            "-S", "-h", self.token.label, *KINDS[kind], "-n", name, "-s", f"CN={name}", "-m", str(
+                serial,
+            ), "-v", "1",
             "-z", self.noise, *arguments,
-        )  # fmt: skip
+        )
 
     def export(self, name, out):
         out.write_text(self.certutil("-L", "-h", self.token.label, "-n", f"{self.token.label}:{name}", "-a"))
@@ -84,12 +90,12 @@ def test_another_process_signs(token, database, tmp_path, kind):
     token.run(
         "cmsutil", "-S", *database.where, "-f", database.pins, "-N", f"{token.label}:mail", "-H", "SHA256",
         "-i", tmp_path / "message", "-o", tmp_path / "signed.der",
-    )  # fmt: skip
+    )
     certificate = database.export("mail", tmp_path / "mail.pem")
     verified = token.run(
         "openssl", "cms", "-verify", "-inform", "DER", "-in", tmp_path / "signed.der", "-CAfile", certificate,
         "-purpose", "any", "-binary",
-    )  # fmt: skip
+    )
     assert verified.stdout == b"signed by NSS\n"
 
 
@@ -98,16 +104,16 @@ def test_import_of_pkcs12(token, database, tmp_path):
     token.run(
         "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "key.pem",
         "-out", tmp_path / "certificate.pem", "-subj", "/CN=brought", "-days", "30",
-    )  # fmt: skip
+    )
     token.run(
         "openssl", "pkcs12", "-export", "-inkey", tmp_path / "key.pem", "-in", tmp_path / "certificate.pem",
         "-name", "brought", "-passout", "pass:pkcs12", "-out", tmp_path / "bundle.p12",
-    )  # fmt: skip
+    )
     (tmp_path / "pkcs12-password").write_text("pkcs12\n")
     token.run(
         "pk12util", "-i", tmp_path / "bundle.p12", *database.where, "-h", token.label, "-k", database.pins,
         "-w", tmp_path / "pkcs12-password",
-    )  # fmt: skip
+    )
     assert "brought" in database.certutil("-K", "-h", token.label)
     exported = database.export("brought", tmp_path / "exported.pem")
     fingerprint = ["openssl", "x509", "-noout", "-fingerprint", "-sha256", "-in"]

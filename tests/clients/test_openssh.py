@@ -1,5 +1,7 @@
-"""OpenSSH: the public keys of a token, an agent that signs with it, and a login at a real ``sshd`` on the loopback."""
+"""OpenSSH: a token's public keys, an agent that signs with it, a login at a real ``sshd`` on the loopback."""
 
+# Command lines are kept as lines.
+# fmt: off
 from __future__ import annotations
 
 import getpass
@@ -76,18 +78,23 @@ def server(token, background, wait_for, listening, free_port, tmp_path, need):
     (tmp_path / "sshd_config").write_text(SSHD.format(port=free_port, directory=tmp_path))
     log = tmp_path / "sshd.log"
     with log.open("wb") as out:
-        process = background(token.home, sshd, "-D", "-e", "-f", tmp_path / "sshd_config", stdout=out, stderr=out)
+        process = background(
+            token.home, sshd, "-D", "-e", "-f", tmp_path / "sshd_config", stdout=out, stderr=out,
+        )
     wait_for(lambda: listening(free_port) or process.poll() is not None, "the server's start")
     assert process.poll() is None, log.read_text()
     return free_port
 
 
-def ssh(token, port: int, *options: str | Path, environment, command: str = "echo logged-in", check: bool = True):
+def ssh(
+    token, port: int, *options: str | Path, environment, command: str = "echo logged-in", check: bool = True,
+):
     return token.run(
         "ssh", "-F", "none", "-p", str(port), "-o", f"UserKnownHostsFile={token.directory}/known_hosts",
-        "-o", "StrictHostKeyChecking=yes", "-o", "PreferredAuthentications=publickey", "-o", "ConnectTimeout=30",
+        "-o", "StrictHostKeyChecking=yes", "-o", "PreferredAuthentications=publickey",
+        "-o", "ConnectTimeout=30",
         *options, f"{getpass.getuser()}@127.0.0.1", command, environment=environment, check=check,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("key", KEYS, indirect=True)
@@ -111,11 +118,12 @@ def test_agent_signs(token, key, agent, tmp_path):
     (tmp_path / "login.pub").write_text(" ".join(public) + "\n")
     (tmp_path / "message").write_bytes(b"signed by an agent\n")
     token.run(
-        "ssh-keygen", "-Y", "sign", "-f", tmp_path / "login.pub", "-n", "file", tmp_path / "message", environment=agent
+        "ssh-keygen", "-Y", "sign", "-f", tmp_path / "login.pub", "-n", "file", tmp_path / "message",
+        environment=agent,
     )
     (tmp_path / "signers").write_text(f"user {' '.join(public[:2])}\n")
     verify = ["ssh-keygen", "-Y", "verify", "-f", tmp_path / "signers", "-I", "user", "-n", "file",
-              "-s", tmp_path / "message.sig"]  # fmt: skip
+              "-s", tmp_path / "message.sig"]
     assert b"Good" in token.run(*verify, input=b"signed by an agent\n").stdout
     assert token.run(*verify, input=b"something else\n", check=False).returncode != 0
 

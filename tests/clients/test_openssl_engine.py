@@ -1,5 +1,7 @@
 """``openssl`` 3.0 through libp11's engine: every private key here lives in the token."""
 
+# Command lines are kept as lines.
+# fmt: off
 from __future__ import annotations
 
 import hashlib
@@ -61,13 +63,15 @@ class Engine:
     def key(self, kind: str, label: str, identifier: str) -> str:
         """Make a key pair in the token and return the URI of its private half."""
         self.token.pkcs11_tool(
-            "--keypairgen", *KEYS[kind], "--label", label, "--id", identifier, "--usage-sign", "--usage-decrypt",
-            "--usage-derive",
-        )  # fmt: skip
+            "--keypairgen", *KEYS[kind], "--label", label, "--id", identifier, "--usage-sign",
+            "--usage-decrypt", "--usage-derive",
+        )
         return self.token.uri(object=label, type="private").replace("?pin-value", ";pin-value")
 
     def run(self, *command: str | Path, **options):
-        return self.token.run("openssl", *command, environment={"OPENSSL_CONF": str(self.configuration)}, **options)
+        return self.token.run(
+            "openssl", *command, environment={"OPENSSL_CONF": str(self.configuration)}, **options,
+        )
 
     def public(self, uri: str, label: str) -> Path:
         out = self.directory / f"{label}-public.pem"
@@ -79,7 +83,7 @@ class Engine:
         self.run(
             "req", "-new", "-x509", "-engine", "pkcs11", "-keyform", "engine", "-key", uri, "-sha256",
             "-config", self.certificates, "-subj", f"/CN={name}", "-days", "30", "-out", out, *options,
-        )  # fmt: skip
+        )
         return out
 
 
@@ -103,8 +107,13 @@ def test_dgst(engine, message, kind):
     public = engine.public(uri, "signer")
     signature = engine.directory / "signature"
     for digest in ("sha256", "sha384", "sha512"):
-        engine.run("dgst", f"-{digest}", "-engine", "pkcs11", "-keyform", "engine", "-sign", uri, "-out", signature, message)
-        verified = engine.token.run("openssl", "dgst", f"-{digest}", "-verify", public, "-signature", signature, message)
+        engine.run(
+            "dgst", f"-{digest}", "-engine", "pkcs11", "-keyform", "engine", "-sign", uri, "-out",
+            signature, message,
+        )
+        verified = engine.token.run(
+            "openssl", "dgst", f"-{digest}", "-verify", public, "-signature", signature, message,
+        )
         assert b"Verified OK" in verified.stdout
 
 
@@ -113,8 +122,13 @@ def test_pss(engine, message):
     public = engine.public(uri, "signer")
     pss = ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest"]
     signature = engine.directory / "signature"
-    engine.run("dgst", "-sha256", "-engine", "pkcs11", "-keyform", "engine", "-sign", uri, *pss, "-out", signature, message)
-    verified = engine.token.run("openssl", "dgst", "-sha256", "-verify", public, *pss, "-signature", signature, message)
+    engine.run(
+        "dgst", "-sha256", "-engine", "pkcs11", "-keyform", "engine", "-sign", uri, *pss, "-out", signature,
+        message,
+    )
+    verified = engine.token.run(
+        "openssl", "dgst", "-sha256", "-verify", public, *pss, "-signature", signature, message,
+    )
     assert b"Verified OK" in verified.stdout
 
 
@@ -125,8 +139,13 @@ def test_decrypt(engine):
     plain.write_bytes(b"a secret")
     for padding in (["rsa_padding_mode:pkcs1"], ["rsa_padding_mode:oaep"]):
         options = [part for option in padding for part in ("-pkeyopt", option)]
-        engine.token.run("openssl", "pkeyutl", "-encrypt", "-pubin", "-inkey", public, "-in", plain, "-out", cipher, *options)
-        decrypt = ["pkeyutl", "-decrypt", "-engine", "pkcs11", "-keyform", "engine", "-inkey", uri, "-in", cipher]
+        engine.token.run(
+            "openssl", "pkeyutl", "-encrypt", "-pubin", "-inkey", public, "-in", plain, "-out", cipher,
+            *options,
+        )
+        decrypt = [
+            "pkeyutl", "-decrypt", "-engine", "pkcs11", "-keyform", "engine", "-inkey", uri, "-in", cipher,
+        ]
         assert engine.run(*decrypt, *options).stdout == b"a secret"
 
 
@@ -139,7 +158,7 @@ def test_derive(engine):
     ours = engine.run(
         "pkeyutl", "-derive", "-engine", "pkcs11", "-keyform", "engine", "-inkey", uri,
         "-peerkey", engine.directory / "peer-public.pem",
-    ).stdout  # fmt: skip
+    ).stdout
     theirs = engine.token.run("openssl", "pkeyutl", "-derive", "-inkey", peer, "-peerkey", public).stdout
     assert len(ours) == 32 and ours == theirs
 
@@ -150,10 +169,13 @@ def test_cms_sign(engine, message, kind):
     certificate = engine.self_signed(uri, "signer")
     signed = engine.directory / "signed.pem"
     engine.run(
-        "cms", "-sign", "-engine", "pkcs11", "-keyform", "engine", "-inkey", uri, "-signer", certificate, "-md", "sha256",
-        "-in", message, "-binary", "-outform", "PEM", "-out", signed,
-    )  # fmt: skip
-    verify = ["openssl", "cms", "-verify", "-inform", "PEM", "-in", signed, "-CAfile", certificate, "-purpose", "any"]
+        "cms", "-sign", "-engine", "pkcs11", "-keyform", "engine", "-inkey", uri, "-signer", certificate,
+        "-md", "sha256", "-in", message, "-binary", "-outform", "PEM", "-out", signed,
+    )
+    verify = [
+        "openssl", "cms", "-verify", "-inform", "PEM", "-in", signed, "-CAfile", certificate, "-purpose",
+        "any",
+    ]
     detached = engine.token.run(*verify, "-content", message, "-binary")
     assert detached.stdout == message.read_bytes()
     message.write_bytes(b"changed\n")
@@ -165,12 +187,13 @@ def test_cms_decrypt(engine, message):
     certificate = engine.self_signed(uri, "box")
     sealed = engine.directory / "sealed.pem"
     engine.token.run(
-        "openssl", "cms", "-encrypt", "-aes256", "-in", message, "-binary", "-outform", "PEM", "-out", sealed, certificate
+        "openssl", "cms", "-encrypt", "-aes256", "-in", message, "-binary", "-outform", "PEM",
+        "-out", sealed, certificate,
     )
     opened = engine.run(
         "cms", "-decrypt", "-engine", "pkcs11", "-keyform", "engine", "-inkey", uri, "-recip", certificate,
         "-inform", "PEM", "-in", sealed,
-    )  # fmt: skip
+    )
     assert opened.stdout == message.read_bytes()
 
 
@@ -178,14 +201,14 @@ def issue(engine, authority_uri: str, authority: Path, leaf_uri: str, name: str)
     """Issue a certificate for a key of the token, signed by a CA whose key is in the token too."""
     request, out = engine.directory / f"{name}.csr", engine.directory / f"{name}.pem"
     engine.run(
-        "req", "-new", "-engine", "pkcs11", "-keyform", "engine", "-key", leaf_uri, "-config", engine.certificates,
-        "-subj", f"/CN={name}", "-out", request,
-    )  # fmt: skip
+        "req", "-new", "-engine", "pkcs11", "-keyform", "engine", "-key", leaf_uri,
+        "-config", engine.certificates, "-subj", f"/CN={name}", "-out", request,
+    )
     engine.run(
         "x509", "-req", "-in", request, "-engine", "pkcs11", "-CAkeyform", "engine", "-CAkey", authority_uri,
         "-CA", authority, "-set_serial", "0x1001", "-days", "10", "-sha256",
         "-extfile", engine.certificates, "-extensions", "server", "-out", out,
-    )  # fmt: skip
+    )
     return out
 
 
@@ -211,20 +234,22 @@ def test_tls_server(engine, background, free_port, wait_for, listening, kind, pr
     certificate = issue(engine, authority_uri, authority, server_uri, "server")
     log = (engine.directory / "server.log").open("wb")
     server = background(
-        engine.token.home, "openssl", "s_server", "-engine", "pkcs11", "-keyform", "engine", "-key", server_uri,
-        "-cert", certificate, "-accept", f"127.0.0.1:{free_port}", "-rev", "-quiet",
+        engine.token.home, "openssl", "s_server", "-engine", "pkcs11", "-keyform", "engine",
+        "-key", server_uri, "-cert", certificate, "-accept", f"127.0.0.1:{free_port}", "-rev", "-quiet",
         environment={"OPENSSL_CONF": str(engine.configuration)},
         stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-    )  # fmt: skip
+    )
     wait_for(lambda: listening(free_port) or server.poll() is not None, "the server's start")
     assert server.poll() is None, (engine.directory / "server.log").read_text()
     connect = ["openssl", "s_client", "-connect", f"127.0.0.1:{free_port}", protocol, "-CAfile", authority,
-               "-verify_return_error", "-verify_ip", "127.0.0.1", "-quiet", "-no_ign_eof"]  # fmt: skip
+               "-verify_return_error", "-verify_ip", "127.0.0.1", "-quiet", "-no_ign_eof"]
     for _ in range(5):
         client = subprocess.Popen(
-            [str(part) for part in connect], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [
+                str(part) for part in connect
+            ], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=engine.token.home.environment,
-        )  # fmt: skip
+        )
         with client:
             client.stdin.write(b"drawer\n")
             client.stdin.flush()
@@ -246,10 +271,10 @@ def test_certificate_of_the_token(engine, message):
     signature = engine.directory / "signature"
     (engine.directory / "digest").write_bytes(hashlib.sha256(message.read_bytes()).digest())
     engine.run(
-        "pkeyutl", "-sign", "-engine", "pkcs11", "-keyform", "engine", "-inkey", by_id, "-pkeyopt", "digest:sha256",
-        "-in", engine.directory / "digest", "-out", signature,
-    )  # fmt: skip
+        "pkeyutl", "-sign", "-engine", "pkcs11", "-keyform", "engine", "-inkey", by_id,
+        "-pkeyopt", "digest:sha256", "-in", engine.directory / "digest", "-out", signature,
+    )
     engine.token.run(
         "openssl", "pkeyutl", "-verify", "-certin", "-inkey", certificate, "-pkeyopt", "digest:sha256",
         "-in", engine.directory / "digest", "-sigfile", signature,
-    )  # fmt: skip
+    )

@@ -1,5 +1,7 @@
 """p11-kit: a module that a user registered, the proxy over all modules, and remoting over a socket."""
 
+# Command lines are kept as lines.
+# fmt: off
 from __future__ import annotations
 
 import os
@@ -18,12 +20,17 @@ def p11_kit(need):
 
 def library(need, name: str) -> str:
     places = [f"{directory}/{name}" for directory in LIBRARIES]
-    return need(next((place for place in places if os.path.exists(place)), places[0]), package="p11-kit-modules")
+    return need(
+        next((place for place in places if os.path.exists(place)), places[0]), package="p11-kit-modules"
+    )
 
 
 @pytest.fixture(scope="session")
 def ordinary_user() -> list[str]:
-    """What to put before a command so that it does not run as root, for whom p11-kit reads no user's configuration."""
+    """What to put before a command to run it as somebody else than root.
+
+    p11-kit reads no user's configuration for root.
+    """
     if os.geteuid() != 0:
         return []
     capabilities = "+dac_override,+dac_read_search,+chown,+fowner"
@@ -31,7 +38,7 @@ def ordinary_user() -> list[str]:
         ["unshare", "--user", "--map-user=1000", "--map-group=1000"],
         ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={capabilities}",
          f"--ambient-caps={capabilities}"],
-    ]  # fmt: skip
+    ]
     for way in ways:
         if subprocess.run([*way, "true"], capture_output=True, check=False).returncode == 0:
             return way
@@ -62,19 +69,21 @@ def test_proxy(registered, need, ordinary_user, tmp_path):
     assert registered.label in registered.run(*tool, "--list-token-slots").stdout.decode()
     tool += ["--token-label", registered.label, "--login", "--pin", registered.pin]
     registered.run(*tool, "--keypairgen", "--key-type", "rsa:2048", "--label", "proxied", "--id", "01")
-    assert "proxied" in registered.pkcs11_tool("--list-objects"), "the key is not on the token behind the proxy"
+    assert "proxied" in registered.pkcs11_tool(
+        "--list-objects",
+    ), "the key is not on the token behind the proxy"
     sign_and_verify(registered, tool, tmp_path)
 
 
 def sign_and_verify(token, tool, tmp_path):
     (tmp_path / "message").write_bytes(b"from afar\n")
     token.run(*tool, "--sign", "--mechanism", "SHA256-RSA-PKCS", "--id", "01", "-i", tmp_path / "message",
-              "-o", tmp_path / "signature")  # fmt: skip
+              "-o", tmp_path / "signature")
     token.run(*tool, "--read-object", "--type", "pubkey", "--id", "01", "-o", tmp_path / "public.der")
     verified = token.run(
         "openssl", "dgst", "-sha256", "-verify", tmp_path / "public.der", "-keyform", "DER",
         "-signature", tmp_path / "signature", tmp_path / "message",
-    )  # fmt: skip
+    )
     assert b"Verified OK" in verified.stdout
 
 
@@ -87,7 +96,7 @@ def remote(token, background, p11_kit, wait_for, need):
     server = background(
         token.home, p11_kit, "server", "--foreground", "--provider", token.module.path, "--name", socket,
         f"pkcs11:token={token.label}", stdout=log, stderr=log,
-    )  # fmt: skip
+    )
     log.close()
     wait_for(lambda: socket.exists() or server.poll() is not None, "the server's socket")
     assert server.poll() is None, (token.directory / "server.log").read_text()
@@ -117,17 +126,22 @@ def test_remoting_of_parallel_clients(token, remote, tmp_path):
             env=token.home.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )
         for index in range(4)
-    ]  # fmt: skip
+    ]
     for process in running:
         with process:
             errors = process.stderr.read().decode()
             assert process.wait(60) == 0, errors
-    assert set(re.findall(r"label:\s+(key-\d)", token.pkcs11_tool("--list-objects"))) == {f"key-{i}" for i in range(4)}
+    assert set(
+        re.findall(r"label:\s+(key-\d)", token.pkcs11_tool("--list-objects")),
+    ) == {f"key-{i}" for i in range(4)}
 
 
 def test_server_of_another_client(token, remote, need):
     """GnuTLS over the socket."""
     need("p11tool", package="gnutls-bin")
     p11tool = ["p11tool", f"--provider={remote}", "--batch", "--login", f"--set-pin={token.pin}"]
-    token.run(*p11tool, "--generate-privkey=ecdsa", "--curve=secp256r1", "--label=far", f"pkcs11:token={token.label}")
+    token.run(
+        *p11tool, "--generate-privkey=ecdsa", "--curve=secp256r1", "--label=far",
+        f"pkcs11:token={token.label}",
+    )
     token.run(*p11tool, "--test-sign", f"pkcs11:token={token.label};object=far;type=private")

@@ -1,5 +1,7 @@
 """GnuTLS's ``p11tool``, and ``certtool`` with keys that live in the token."""
 
+# Command lines are kept as lines.
+# fmt: off
 from __future__ import annotations
 
 import re
@@ -13,7 +15,9 @@ def p11tool(token, need):
     need("p11tool", package="gnutls-bin")
 
     def run(*arguments, check=True):
-        command = ["p11tool", f"--provider={token.module.path}", "--batch", "--login", f"--set-pin={token.pin}"]
+        command = [
+            "p11tool", f"--provider={token.module.path}", "--batch", "--login", f"--set-pin={token.pin}",
+        ]
         return token.run(*command, *arguments, check=check).stdout.decode(errors="replace")
 
     return run
@@ -34,13 +38,16 @@ def test_initialize(home, need):
     need("p11tool", package="gnutls-bin")
     provider = f"--provider={home.module.path}"
     # p11tool lists no token that is not initialized; with one slot, the shortest URI names it.
-    home.run("p11tool", provider, "--batch", "--initialize", "--set-so-pin=so-secret", "--label=gnu", "pkcs11:")
+    home.run(
+        "p11tool", provider, "--batch", "--initialize", "--set-so-pin=so-secret", "--label=gnu", "pkcs11:",
+    )
     home.run(
         "p11tool", provider, "--batch", "--initialize-pin", "--set-so-pin=so-secret", "--set-pin=user-secret",
         "pkcs11:token=gnu",
-    )  # fmt: skip
+    )
     listing = home.run(
-        "p11tool", provider, "--batch", "--login", "--set-pin=user-secret", "--list-all", "pkcs11:token=gnu", check=False
+        "p11tool", provider, "--batch", "--login", "--set-pin=user-secret", "--list-all", "pkcs11:token=gnu",
+        check=False,
     )
     assert b"No matching objects" in listing.stdout + listing.stderr
 
@@ -64,18 +71,22 @@ def test_generate_and_sign(token, p11tool, tmp_path, arguments, kind):
     assert "Label: made" in listing and "0a:0b" in listing
     exported = p11tool("--export-pubkey", url(token, object="made", type="private"))
     (tmp_path / "public.pem").write_text(exported[exported.index("-----BEGIN") :])
-    text = token.run("openssl", "pkey", "-pubin", "-in", tmp_path / "public.pem", "-noout", "-text").stdout.decode()
+    text = token.run(
+        "openssl", "pkey", "-pubin", "-in", tmp_path / "public.pem", "-noout", "-text",
+    ).stdout.decode()
     assert {"RSA": "2048 bit", "EC": "NIST CURVE"}[kind] in text
 
 
 def test_sign_with_ed25519(token, p11tool, tmp_path):
-    """GnuTLS 3.7 signs with Ed25519 keys, but asks for them with a signature mechanism: another tool makes the key."""
+    """GnuTLS 3.7 signs with Ed25519 but generates with the wrong mechanism: another tool makes the key."""
     token.pkcs11_tool("--keypairgen", "--key-type", "EC:edwards25519", "--label", "made", "--id", "01")
     sign = p11tool("--test-sign", "--hash=SHA512", url(token, object="made", type="private"))
     assert "failed" not in sign.lower()
     exported = p11tool("--export-pubkey", url(token, object="made", type="private"))
     (tmp_path / "public.pem").write_text(exported[exported.index("-----BEGIN") :])
-    text = token.run("openssl", "pkey", "-pubin", "-in", tmp_path / "public.pem", "-noout", "-text").stdout.decode()
+    text = token.run(
+        "openssl", "pkey", "-pubin", "-in", tmp_path / "public.pem", "-noout", "-text",
+    ).stdout.decode()
     assert "ED25519" in text
 
 
@@ -86,9 +97,12 @@ def test_import(token, p11tool, tmp_path, kind):
     token.run(
         "openssl", "req", "-x509", "-newkey", *new, "-nodes", "-keyout", tmp_path / "key.pem",
         "-out", tmp_path / "certificate.pem", "-subj", "/CN=imported", "-days", "30",
-    )  # fmt: skip
+    )
     p11tool("--write", f"--load-privkey={tmp_path}/key.pem", "--label=brought", "--id=01", url(token))
-    p11tool("--write", f"--load-certificate={tmp_path}/certificate.pem", "--label=brought", "--id=01", url(token))
+    p11tool(
+        "--write", f"--load-certificate={tmp_path}/certificate.pem", "--label=brought", "--id=01",
+        url(token),
+    )
     certificates = p11tool("--list-all-certs", url(token))
     assert "Label: brought" in certificates
     exported = p11tool("--export", url(token, object="brought", type="cert"))
@@ -107,8 +121,10 @@ def test_certificate(token, p11tool, tmp_path, need):
     token.run(
         "certtool", f"--provider={token.module.path}", "--generate-self-signed",
         f"--load-privkey={url(token, object='ca', type='private')}",
-        f"--template={tmp_path}/template", f"--outfile={tmp_path}/ca.pem", environment={"GNUTLS_PIN": token.pin},
-    )  # fmt: skip
+        f"--template={tmp_path}/template", f"--outfile={tmp_path}/ca.pem", environment={
+            "GNUTLS_PIN": token.pin,
+        },
+    )
     verified = token.run("openssl", "verify", "-CAfile", tmp_path / "ca.pem", tmp_path / "ca.pem").stdout
     assert verified.rstrip().endswith(b"OK")
     p11tool("--write", f"--load-certificate={tmp_path}/ca.pem", "--label=ca", "--id=01", url(token))

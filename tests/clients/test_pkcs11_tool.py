@@ -1,5 +1,7 @@
 """OpenSC's ``pkcs11-tool``."""
 
+# Command lines are kept as lines.
+# fmt: off
 from __future__ import annotations
 
 import hashlib
@@ -120,20 +122,26 @@ def test_rsa_pss_sign(token, message, tmp_path):
         signature = tmp_path / f"signature-{bits}"
         token.pkcs11_tool(
             "--sign", "--mechanism", f"SHA{bits}-RSA-PKCS-PSS", "--id", "01", "-i", message, "-o", signature,
-        )  # fmt: skip
-        openssl_verify(token, pem, f"sha{bits}", signature, message, "rsa_padding_mode:pss", "rsa_pss_saltlen:digest")
+        )
+        openssl_verify(
+            token, pem, f"sha{bits}", signature, message, "rsa_padding_mode:pss", "rsa_pss_saltlen:digest",
+        )
     digest = tmp_path / "digest"
     digest.write_bytes(hashlib.sha256(MESSAGE).digest())
     token.pkcs11_tool(
         "--sign", "--mechanism", "RSA-PKCS-PSS", "--hash-algorithm", "SHA256", "--mgf", "MGF1-SHA256",
         "--salt-len", "20", "--id", "01", "-i", digest, "-o", tmp_path / "raw",
-    )  # fmt: skip
-    openssl_verify(token, pem, "sha256", tmp_path / "raw", message, "rsa_padding_mode:pss", "rsa_pss_saltlen:20")
+    )
+    openssl_verify(
+        token, pem, "sha256", tmp_path / "raw", message, "rsa_padding_mode:pss", "rsa_pss_saltlen:20",
+    )
 
 
 @pytest.mark.parametrize("curve", EC_CURVES)
 def test_ec_sign(token, message, tmp_path, curve):
-    token.pkcs11_tool("--keypairgen", "--key-type", f"EC:{curve}", "--label", "e", "--id", "02", "--usage-sign")
+    token.pkcs11_tool(
+        "--keypairgen", "--key-type", f"EC:{curve}", "--label", "e", "--id", "02", "--usage-sign",
+    )
     # pkcs11-tool 0.23 cannot read a public key of P-384 or P-521 itself, so the point comes from its list.
     public = ec.EllipticCurvePublicKey.from_encoded_point(EC_CURVES[curve], listed_point(token))
     pem = write_public_key(public, tmp_path / "public.pem")
@@ -147,26 +155,35 @@ def test_ec_sign(token, message, tmp_path, curve):
         token.pkcs11_tool(
             "--sign", "--mechanism", mechanism, "--signature-format", "openssl", "--label", "e", "-i", source,
             "-o", signature,
-        )  # fmt: skip
+        )
         openssl_verify(token, pem, digest, signature, message)
 
 
 def test_ed25519_sign(token, message, tmp_path):
     token.pkcs11_tool("--keypairgen", "--key-type", "EC:edwards25519", "--label", "d", "--id", "03")
-    token.pkcs11_tool("--sign", "--mechanism", "EDDSA", "--label", "d", "-i", message, "-o", tmp_path / "signature")
+    token.pkcs11_tool(
+        "--sign", "--mechanism", "EDDSA", "--label", "d", "-i", message, "-o", tmp_path / "signature",
+    )
     public = ed25519.Ed25519PublicKey.from_public_bytes(listed_point(token))
     token.run(
-        "openssl", "pkeyutl", "-verify", "-pubin", "-inkey", write_public_key(public, tmp_path / "public.pem"),
+        "openssl", "pkeyutl", "-verify", "-pubin", "-inkey", write_public_key(
+            public, tmp_path / "public.pem",
+        ),
         "-rawin", "-in", message, "-sigfile", tmp_path / "signature",
-    )  # fmt: skip
+    )
 
 
 def test_verify(token, message, tmp_path):
     """The token verifies what it signed, and refuses what was changed."""
     token.pkcs11_tool("--keypairgen", "--key-type", "rsa:2048", "--label", "r", "--id", "01")
     signature = tmp_path / "signature"
-    token.pkcs11_tool("--sign", "--mechanism", "SHA256-RSA-PKCS", "--id", "01", "-i", message, "-o", signature)
-    verify = ["--verify", "--mechanism", "SHA256-RSA-PKCS", "--id", "01", "--signature-file", signature, "-i", message]
+    token.pkcs11_tool(
+        "--sign", "--mechanism", "SHA256-RSA-PKCS", "--id", "01", "-i", message, "-o", signature,
+    )
+    verify = [
+        "--verify", "--mechanism", "SHA256-RSA-PKCS", "--id", "01", "--signature-file", signature, "-i",
+        message,
+    ]
     assert "Signature is valid" in token.pkcs11_tool(*verify)
     message.write_bytes(MESSAGE + b"!")
     assert "Invalid signature" in token.pkcs11_tool(*verify, check=False)
@@ -178,7 +195,8 @@ def test_rsa_decrypt(token, tmp_path):
     plain = tmp_path / "plain"
     plain.write_bytes(b"sixteen byte key")
     cases = [("RSA-PKCS", [], ["rsa_padding_mode:pkcs1"]),
-             ("RSA-PKCS-OAEP", ["--hash-algorithm", "SHA-1", "--mgf", "MGF1-SHA1"], ["rsa_padding_mode:oaep"])]  # fmt: skip
+             ("RSA-PKCS-OAEP", ["--hash-algorithm", "SHA-1", "--mgf", "MGF1-SHA1"],
+             ["rsa_padding_mode:oaep"])]
     if token.module.ours:
         cases += [
             (
@@ -193,8 +211,10 @@ def test_rsa_decrypt(token, tmp_path):
         token.run(
             "openssl", "pkeyutl", "-encrypt", "-pubin", "-inkey", pem, "-in", plain, "-out", cipher,
             *[part for option in padding for part in ("-pkeyopt", option)],
-        )  # fmt: skip
-        token.pkcs11_tool("--decrypt", "--mechanism", mechanism, *options, "--id", "01", "-i", cipher, "-o", out)
+        )
+        token.pkcs11_tool(
+            "--decrypt", "--mechanism", mechanism, *options, "--id", "01", "-i", cipher, "-o", out,
+        )
         assert out.read_bytes() == plain.read_bytes()
 
 
@@ -205,9 +225,13 @@ def test_aes_encrypt_and_decrypt(token, tmp_path, size):
     plain, cipher, out = tmp_path / "plain", tmp_path / "cipher", tmp_path / "out"
     plain.write_bytes(os.urandom(100))
     iv = os.urandom(16).hex()
-    token.pkcs11_tool("--encrypt", "--mechanism", "AES-CBC-PAD", "--iv", iv, "--id", "05", "-i", plain, "-o", cipher)
+    token.pkcs11_tool(
+        "--encrypt", "--mechanism", "AES-CBC-PAD", "--iv", iv, "--id", "05", "-i", plain, "-o", cipher,
+    )
     assert cipher.stat().st_size == 112
-    token.pkcs11_tool("--decrypt", "--mechanism", "AES-CBC-PAD", "--iv", iv, "--id", "05", "-i", cipher, "-o", out)
+    token.pkcs11_tool(
+        "--decrypt", "--mechanism", "AES-CBC-PAD", "--iv", iv, "--id", "05", "-i", cipher, "-o", out,
+    )
     assert out.read_bytes() == plain.read_bytes()
 
 
@@ -218,12 +242,16 @@ def test_import_secret_key(token, tmp_path):
     (tmp_path / "key").write_bytes(key)
     plain.write_bytes(os.urandom(1000))
     token.pkcs11_tool(
-        "--write-object", tmp_path / "key", "--type", "secrkey", "--key-type", "AES:32", "--label", "a", "--id", "06",
-        "--usage-decrypt",
-    )  # fmt: skip
-    encrypt = ["--encrypt", "--mechanism", "AES-CBC-PAD", "--iv", iv.hex(), "--id", "06", "-i", plain, "-o", cipher]
+        "--write-object", tmp_path / "key", "--type", "secrkey", "--key-type", "AES:32", "--label", "a",
+        "--id", "06", "--usage-decrypt",
+    )
+    encrypt = [
+        "--encrypt", "--mechanism", "AES-CBC-PAD", "--iv", iv.hex(), "--id", "06", "-i", plain, "-o", cipher,
+    ]
     token.pkcs11_tool(*encrypt)
-    expected = token.run("openssl", "enc", "-aes-256-cbc", "-K", key.hex(), "-iv", iv.hex(), "-in", plain).stdout
+    expected = token.run(
+        "openssl", "enc", "-aes-256-cbc", "-K", key.hex(), "-iv", iv.hex(), "-in", plain,
+    ).stdout
     assert cipher.read_bytes() == expected
 
 
@@ -231,23 +259,29 @@ def test_hmac(token, message, tmp_path):
     """The MAC of a generated secret is the one that its value, read back, gives."""
     token.pkcs11_tool(
         "--keygen", "--key-type", "GENERIC:32", "--label", "h", "--id", "06", "--extractable", "--usage-sign",
-    )  # fmt: skip
+    )
     token.pkcs11_tool("--read-object", "--type", "secrkey", "--id", "06", "-o", tmp_path / "key")
     key = (tmp_path / "key").read_bytes()
     assert len(key) == 32
-    token.pkcs11_tool("--sign", "--mechanism", "SHA256-HMAC", "--id", "06", "-i", message, "-o", tmp_path / "mac")
+    token.pkcs11_tool(
+        "--sign", "--mechanism", "SHA256-HMAC", "--id", "06", "-i", message, "-o", tmp_path / "mac",
+    )
     assert (tmp_path / "mac").read_bytes() == hmac.digest(key, MESSAGE, "sha256")
 
 
 def test_digests(token, message, tmp_path):
-    for mechanism, name in [("SHA-1", "sha1"), ("SHA256", "sha256"), ("SHA384", "sha384"), ("SHA512", "sha512")]:
+    for mechanism, name in [
+        ("SHA-1", "sha1"), ("SHA256", "sha256"), ("SHA384", "sha384"), ("SHA512", "sha512"),
+    ]:
         token.pkcs11_tool("--hash", "--mechanism", mechanism, "-i", message, "-o", tmp_path / name)
         assert (tmp_path / name).read_bytes() == hashlib.new(name, MESSAGE).digest()
 
 
 def test_derive(token, tmp_path):
     """ECDH on the token gives the secret that openssl computes from the other side."""
-    token.pkcs11_tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "e", "--id", "07", "--usage-derive")
+    token.pkcs11_tool(
+        "--keypairgen", "--key-type", "EC:prime256v1", "--label", "e", "--id", "07", "--usage-derive",
+    )
     ours = read_public_key(token, "e", tmp_path / "ours")
     theirs = tmp_path / "theirs.pem"
     token.run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", theirs)
@@ -255,7 +289,7 @@ def test_derive(token, tmp_path):
     token.pkcs11_tool(
         "--derive", "--mechanism", "ECDH1-DERIVE", "--id", "07", "-i", tmp_path / "theirs.der",
         "-o", tmp_path / "secret", "--extractable",
-    )  # fmt: skip
+    )
     expected = token.run("openssl", "pkeyutl", "-derive", "-inkey", theirs, "-peerkey", ours).stdout
     assert len(expected) == 32
     assert (tmp_path / "secret").read_bytes() == expected
@@ -271,13 +305,14 @@ def test_wrap_and_unwrap(token, tmp_path):
     token.pkcs11_tool("--encrypt", "--mechanism", "AES-CBC-PAD", *iv, "--id", "09", "-i", plain, "-o", cipher)
     token.pkcs11_tool(
         "--wrap", "--mechanism", "RSA-PKCS", "--id", "08", "--application-id", "09", "--output-file", wrapped,
-    )  # fmt: skip
+    )
     assert wrapped.stat().st_size == 256
     token.pkcs11_tool("--delete-object", "--type", "secrkey", "--id", "09")
     token.pkcs11_tool(
-        "--unwrap", "--mechanism", "RSA-PKCS", "--id", "08", "--application-id", "0a", "--input-file", wrapped,
+        "--unwrap", "--mechanism", "RSA-PKCS", "--id", "08", "--application-id", "0a",
+        "--input-file", wrapped,
         "--key-type", "AES:", "--application-label", "back", "--usage-decrypt",
-    )  # fmt: skip
+    )
     token.pkcs11_tool("--decrypt", "--mechanism", "AES-CBC-PAD", *iv, "--id", "0a", "-i", cipher, "-o", out)
     assert out.read_bytes() == plain.read_bytes()
 
@@ -290,36 +325,44 @@ def test_import_key_pair_and_certificate(token, message, tmp_path, kind):
     token.run(
         "openssl", "req", "-x509", "-newkey", *new, "-nodes", "-keyout", key, "-out", certificate, "-subj",
         "/CN=imported", "-days", "30",
-    )  # fmt: skip
+    )
     for source, kind_of, name in [("pkey", "privkey", "key.der"), ("x509", "cert", "certificate.der")]:
         source_file = key if source == "pkey" else certificate
         token.run("openssl", source, "-in", source_file, "-outform", "DER", "-out", tmp_path / name)
         token.pkcs11_tool(
-            "--write-object", tmp_path / name, "--type", kind_of, "--label", "imported", "--id", "0b", "--usage-sign",
-        )  # fmt: skip
+            "--write-object", tmp_path / name, "--type", kind_of, "--label", "imported", "--id", "0b",
+            "--usage-sign",
+        )
     token.run("openssl", "pkey", "-in", key, "-pubout", "-outform", "DER", "-out", tmp_path / "public.der")
-    token.pkcs11_tool("--write-object", tmp_path / "public.der", "--type", "pubkey", "--label", "imported", "--id", "0b")
+    token.pkcs11_tool(
+        "--write-object", tmp_path / "public.der", "--type", "pubkey", "--label", "imported", "--id", "0b",
+    )
     listing = token.pkcs11_tool("--list-objects")
     assert listing.count("imported") >= 3
     signature = tmp_path / "signature"
     if kind == "rsa":
-        token.pkcs11_tool("--sign", "--mechanism", "SHA256-RSA-PKCS", "--id", "0b", "-i", message, "-o", signature)
+        token.pkcs11_tool(
+            "--sign", "--mechanism", "SHA256-RSA-PKCS", "--id", "0b", "-i", message, "-o", signature,
+        )
     else:
         (tmp_path / "digest").write_bytes(hashlib.sha256(MESSAGE).digest())
         token.pkcs11_tool(
             "--sign", "--mechanism", "ECDSA", "--signature-format", "openssl", "--id", "0b",
             "-i", tmp_path / "digest", "-o", signature,
-        )  # fmt: skip
+        )
     token.pkcs11_tool("--read-object", "--type", "cert", "--id", "0b", "-o", tmp_path / "read.der")
     assert (tmp_path / "read.der").read_bytes() == (tmp_path / "certificate.der").read_bytes()
     token.run("openssl", "x509", "-inform", "DER", "-in", tmp_path / "read.der", "-noout", "-pubkey", "-out",
-              tmp_path / "public.pem")  # fmt: skip
+              tmp_path / "public.pem")
     openssl_verify(token, tmp_path / "public.pem", "sha256", signature, message)
 
 
 def test_data_object(token, tmp_path):
     (tmp_path / "data").write_bytes(b"some data")
-    write = ["--write-object", tmp_path / "data", "--type", "data", "--label", "note", "--application-label", "app"]
+    write = [
+        "--write-object", tmp_path / "data", "--type", "data", "--label", "note", "--application-label",
+        "app",
+    ]
     token.pkcs11_tool(*write, "--private")
     token.pkcs11_tool("--read-object", "--type", "data", "--label", "note", "-o", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == b"some data"
@@ -329,7 +372,9 @@ def test_data_object(token, tmp_path):
 
 def test_list_and_delete(token):
     for index in range(3):
-        token.pkcs11_tool("--keygen", "--key-type", "AES:16", "--label", f"key-{index}", "--id", f"{index:02}")
+        token.pkcs11_tool(
+            "--keygen", "--key-type", "AES:16", "--label", f"key-{index}", "--id", f"{index:02}",
+        )
     assert re.findall(r"label:\s+(key-\d)", token.pkcs11_tool("--list-objects")) is not None
     token.pkcs11_tool("--delete-object", "--type", "secrkey", "--label", "key-1")
     left = set(re.findall(r"label:\s+(key-\d)", token.pkcs11_tool("--list-objects")))
@@ -338,7 +383,9 @@ def test_list_and_delete(token):
 
 def test_a_key_survives_its_process(token, message, tmp_path):
     """What one process made, another signs with: each call here is a process of its own."""
-    token.pkcs11_tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "e", "--id", "02", "--usage-sign")
+    token.pkcs11_tool(
+        "--keypairgen", "--key-type", "EC:prime256v1", "--label", "e", "--id", "02", "--usage-sign",
+    )
     before = token.pkcs11_tool("--list-objects", "--type", "pubkey")
     after = token.pkcs11_tool("--list-objects", "--type", "pubkey")
     assert before == after and "EC_POINT" in before
@@ -347,17 +394,23 @@ def test_a_key_survives_its_process(token, message, tmp_path):
 def test_always_authenticate(token, message, tmp_path):
     """A key that wants its PIN for each use signs when the context-specific login is right."""
     token.pkcs11_tool(
-        "--keypairgen", "--key-type", "rsa:2048", "--label", "r", "--id", "01", "--always-auth", "--usage-sign"
+        "--keypairgen", "--key-type", "rsa:2048", "--label", "r", "--id", "01", "--always-auth",
+        "--usage-sign",
     )
     assert "always authenticate" in token.pkcs11_tool("--list-objects", "--type", "privkey").lower()
     pem = read_public_key(token, "r", tmp_path / "public")
     signature = tmp_path / "signature"
-    token.pkcs11_tool("--sign", "--mechanism", "SHA256-RSA-PKCS", "--id", "01", "-i", message, "-o", signature)
+    token.pkcs11_tool(
+        "--sign", "--mechanism", "SHA256-RSA-PKCS", "--id", "01", "-i", message, "-o", signature,
+    )
     openssl_verify(token, pem, "sha256", signature, message)
 
 
 def test_random(token):
-    command = ["pkcs11-tool", "--module", token.module.path, "--token-label", token.label, "--generate-random", "64"]
+    command = [
+        "pkcs11-tool", "--module", token.module.path, "--token-label", token.label, "--generate-random",
+        "64",
+    ]
     first, second = (token.run(*command).stdout for _ in range(2))
     assert len(first) >= 64 and first != second
 
@@ -377,8 +430,10 @@ def test_self_test(token):
     if not token.module.ours:
         pytest.skip("SoftHSM 2.6 fails it, for OAEP with SHA-256")
     token.pkcs11_tool("--keypairgen", "--key-type", "rsa:2048", "--label", "r", "--id", "01", "--usage-sign",
-                      "--usage-decrypt")  # fmt: skip
-    token.pkcs11_tool("--keypairgen", "--key-type", "EC:prime256v1", "--label", "e", "--id", "02", "--usage-sign")
+                      "--usage-decrypt")
+    token.pkcs11_tool(
+        "--keypairgen", "--key-type", "EC:prime256v1", "--label", "e", "--id", "02", "--usage-sign",
+    )
     output = token.pkcs11_tool("--test", timeout=300)
     assert "No errors" in output, output
     assert "ERR" not in output, output
@@ -387,7 +442,9 @@ def test_self_test(token):
 def test_self_test_of_ec(token):
     if not token.module.ours:
         pytest.skip("SoftHSM 2.6 has no ECDSA-SHA1, which this test uses")
-    output = token.pkcs11_tool("--session-rw", "--test-ec", "--key-type", "EC:prime256v1", "--id", "0c", timeout=300)
+    output = token.pkcs11_tool(
+        "--session-rw", "--test-ec", "--key-type", "EC:prime256v1", "--id", "0c", timeout=300,
+    )
     assert output.count("OK") >= 1 and "ERR" not in output, output
 
 

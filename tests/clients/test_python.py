@@ -1,5 +1,7 @@
-"""PyKCS11 and python-pkcs11, both in one interpreter: the one that this module would otherwise start itself."""
+"""PyKCS11 and python-pkcs11, alone and both in one interpreter, which the module shares with them."""
 
+# Command lines are kept as lines.
+# fmt: off
 from __future__ import annotations
 
 import sys
@@ -15,8 +17,11 @@ def python(token):
     pytest.importorskip("pkcs11", reason="python-pkcs11 is a test dependency")
 
     def run(program, *options):
-        names = f"LIB = {str(token.module.path)!r}; PIN = {token.pin!r}; LABEL = {token.label!r}; SLOT = {token.slot}\n"
-        result = token.run(sys.executable, "-X", "faulthandler", *options, "-c", names + textwrap.dedent(program))
+        names = f"LIB = {str(token.module.path)!r}; PIN = {token.pin!r}; LABEL = {token.label!r}\n"
+        names += f"SLOT = {token.slot}\n"
+        result = token.run(
+            sys.executable, "-X", "faulthandler", *options, "-c", names + textwrap.dedent(program),
+        )
         return result.stdout.decode()
 
     return run
@@ -43,7 +48,8 @@ public, private = session.generateKeyPair(
 )
 signature = bytes(session.sign(private, b"data", PyKCS11.Mechanism(PyKCS11.CKM_SHA256_RSA_PKCS, None)))
 modulus, exponent = session.getAttributeValue(public, [PyKCS11.CKA_MODULUS, PyKCS11.CKA_PUBLIC_EXPONENT])
-key = rsa.RSAPublicNumbers(int.from_bytes(bytes(exponent), "big"), int.from_bytes(bytes(modulus), "big")).public_key()
+exponent, modulus = (int.from_bytes(bytes(number), "big") for number in (exponent, modulus))
+key = rsa.RSAPublicNumbers(exponent, modulus).public_key()
 key.verify(signature, b"data", padding.PKCS1v15(), hashes.SHA256())
 assert session.verify(public, b"data", signature, PyKCS11.Mechanism(PyKCS11.CKM_SHA256_RSA_PKCS, None))
 assert not session.verify(public, b"date", signature, PyKCS11.Mechanism(PyKCS11.CKM_SHA256_RSA_PKCS, None))
@@ -92,7 +98,7 @@ def test_python_pkcs11(python):
 
 
 def test_both_in_one_interpreter(python):
-    """PyKCS11 joins the module that python-pkcs11 initialized; the login is the process's, so it needs none."""
+    """PyKCS11 joins the module that python-pkcs11 initialized; the login is shared by the process."""
     python(
         PYTHON_PKCS11
         + """
@@ -109,8 +115,9 @@ with token.open(rw=True, user_pin=PIN) as theirs:
         raise AssertionError("the login was not shared")
     wanted = [(PyKCS11.CKA_LABEL, "elliptic"), (PyKCS11.CKA_CLASS, PyKCS11.CKO_PRIVATE_KEY)]
     mine = session.findObjects(wanted)[0]
+    ecdsa = PyKCS11.Mechanism(PyKCS11.CKM_ECDSA, None)
     for _ in range(10):
-        signed = bytes(session.sign(mine, hashlib.sha256(b"data").digest(), PyKCS11.Mechanism(PyKCS11.CKM_ECDSA, None)))
+        signed = bytes(session.sign(mine, hashlib.sha256(b"data").digest(), ecdsa))
         key.verify(encode_ecdsa_signature(signed), b"data", ec.ECDSA(hashes.SHA256()))
         private = theirs.get_key(object_class=ObjectClass.PRIVATE_KEY, label="elliptic")
         signed = private.sign(hashlib.sha256(b"date").digest(), mechanism=Mechanism.ECDSA)
@@ -158,7 +165,8 @@ def test_the_host_is_not_changed(python, token):
 import locale, os, signal, sys
 def state():
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
-    return list(sys.path), handlers, locale.setlocale(locale.LC_ALL), dict(os.environ), os.getcwd(), list(sys.argv)
+    current = locale.setlocale(locale.LC_ALL)
+    return list(sys.path), handlers, current, dict(os.environ), os.getcwd(), list(sys.argv)
 before = state()
 import PyKCS11
 lib = PyKCS11.PyKCS11Lib()
@@ -183,7 +191,8 @@ if child == 0:
         assert lib.lib.C_Initialize() in (0, None)
         again = lib.openSession(SLOT)
         again.login(PIN)
-        key = again.findObjects([(PyKCS11.CKA_LABEL, "made"), (PyKCS11.CKA_CLASS, PyKCS11.CKO_PRIVATE_KEY)])[0]
+        wanted = [(PyKCS11.CKA_LABEL, "made"), (PyKCS11.CKA_CLASS, PyKCS11.CKO_PRIVATE_KEY)]
+        key = again.findObjects(wanted)[0]
         assert len(again.sign(key, b"data", PyKCS11.Mechanism(PyKCS11.CKM_SHA256_RSA_PKCS, None))) == 256
         os._exit(0)
     except BaseException as error:

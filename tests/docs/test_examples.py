@@ -74,7 +74,9 @@ def test_readme(home, need):
     assert b"Private Key Object; EC" in result.stdout
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md")), ids=lambda page: page.name
+)
 def test_links(page):
     """A relative link names a file that is there, and its fragment a heading of that file."""
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
@@ -85,5 +87,7 @@ def test_links(page):
         assert file.exists(), f"{page.name} links to {target}"
         if fragment:
             headings = re.findall(r"^#+ (.*)$", file.read_text(), flags=re.MULTILINE)
-            anchors = {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+            anchors = {
+                re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+            }
             assert fragment in anchors, f"{page.name} links to {target}"
