@@ -162,7 +162,7 @@ struct ferro_family {
     CK_RV (*verify)(ferro_kernel_op *op, const uint8_t *in, size_t length, const uint8_t *signature,
                     size_t signature_length);
     CK_RV (*finish_verify)(ferro_kernel_op *op, const uint8_t *signature, size_t signature_length);
-    /* Start again after a result that found no room; NULL when `once` left nothing behind. */
+    /* Start again after a plaintext that found no room; NULL where sizes are exact. */
     CK_RV (*again)(ferro_kernel_op *op);
 };
 

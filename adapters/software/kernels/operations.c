@@ -231,7 +231,7 @@ static CK_RV once_aside(ferro_kernel_op *op, const uint8_t *in, size_t length, u
         return broken(op, CKR_HOST_MEMORY);
     rv = op->row->family->once(op, in, length, aside, &made);
     if (rv == CKR_OK && made > room) {
-        rv = op->row->family->again == NULL ? CKR_OK : op->row->family->again(op);
+        rv = op->row->family->again(op);
         *out_length = made;
         ferro_free(aside);
         return rv == CKR_OK ? CKR_BUFFER_TOO_SMALL : broken(op, rv);
@@ -262,7 +262,7 @@ CK_RV ferro_once(ferro_kernel_op *op, const void *in, size_t length, void *out, 
         return CKR_OK;
     }
     if (*out_length < need) {
-        if (op->function & (CKF_DECRYPT | CKF_VERIFY_RECOVER))
+        if (op->row->family->again != NULL && (op->function & (CKF_DECRYPT | CKF_VERIFY_RECOVER)))
             return once_aside(op, in, length, out, out_length, need);
         *out_length = need;
         return CKR_BUFFER_TOO_SMALL;
@@ -417,13 +417,16 @@ void ferro_op_release(ferro_kernel_op *op)
     ferro_key_release(key);
 }
 
+/* Input that must be seen whole before anything may leave is kept up to here. */
+#define MAX_HELD_BYTES ((size_t)64 * 1024 * 1024)
+
 CK_RV ferro_gather(ferro_kernel_op *op, const uint8_t *in, size_t length)
 {
     size_t room = op->gathered_room == 0 ? 1024 : op->gathered_room;
     uint8_t *more;
 
-    if (length > SIZE_MAX / 4 - op->gathered_length)
-        return CKR_HOST_MEMORY;
+    if (length > MAX_HELD_BYTES - op->gathered_length)
+        return CKR_TOKEN_RESOURCE_EXCEEDED;
     if (op->gathered_room - op->gathered_length < length) {
         while (room - op->gathered_length < length)
             room *= 2;

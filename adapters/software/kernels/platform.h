@@ -10,6 +10,7 @@
 typedef SRWLOCK ferro_mutex;
 #define FERRO_MUTEX_INIT SRWLOCK_INIT
 #define ferro_mutex_init(m) InitializeSRWLock(m)
+#define ferro_mutex_destroy(m) ((void)(m))
 #define ferro_mutex_lock(m) AcquireSRWLockExclusive(m)
 #define ferro_mutex_unlock(m) ReleaseSRWLockExclusive(m)
 #else
@@ -17,6 +18,7 @@ typedef SRWLOCK ferro_mutex;
 typedef pthread_mutex_t ferro_mutex;
 #define FERRO_MUTEX_INIT PTHREAD_MUTEX_INITIALIZER
 #define ferro_mutex_init(m) ((void)pthread_mutex_init((m), NULL))
+#define ferro_mutex_destroy(m) ((void)pthread_mutex_destroy(m))
 #define ferro_mutex_lock(m) ((void)pthread_mutex_lock(m))
 #define ferro_mutex_unlock(m) ((void)pthread_mutex_unlock(m))
 #endif

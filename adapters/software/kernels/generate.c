@@ -1,0 +1,260 @@
+/*
+ * Key generation. The parts come out as attribute values in the secret zone: big integers without
+ * leading zeros for RSA, private EC values as long as the order, points as the standard has them
+ * (an OCTET STRING for EC, plain bytes for Edwards and Montgomery).
+ */
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
+#include <openssl/rand.h>
+#include <openssl/rsa.h>
+#include <string.h>
+
+#include "kernel.h"
+
+enum {
+    PARTS = 10,
+    ROOM = 12 * 1024,
+    SMALLEST_RSA = 1024,
+    LARGEST_RSA = 8192,
+    LARGEST_SECRET = 4096,
+    LARGEST_POINT = 133
+};
+
+/* One block of the secret zone for everything that a generation gives. */
+typedef struct {
+    ferro_kernel_generated result; /* first: it is what the caller holds */
+    ferro_kernel_attribute secret[PARTS], open[PARTS];
+    size_t used;
+    uint8_t bytes[ROOM];
+} made;
+
+static uint8_t *append(made *m, int open, CK_ATTRIBUTE_TYPE type, size_t length)
+{
+    ferro_kernel_material *to = open ? &m->result.open : &m->result.secret;
+    ferro_kernel_attribute *a = open ? &m->open[to->count] : &m->secret[to->count];
+    uint8_t *value = m->bytes + m->used;
+
+    if (to->count == PARTS || ROOM - m->used < length)
+        return NULL;
+    a->type = type;
+    a->value = value;
+    a->length = length;
+    m->used += length;
+    to->count++;
+    return value;
+}
+
+static int append_bytes(made *m, int open, CK_ATTRIBUTE_TYPE type, const void *bytes, size_t length)
+{
+    uint8_t *value = append(m, open, type, length);
+
+    if (value == NULL)
+        return 0;
+    memcpy(value, bytes, length);
+    return 1;
+}
+
+/* A number of the key; `length` 0 for no leading zeros. */
+static int append_number(made *m, int open, CK_ATTRIBUTE_TYPE type, const EVP_PKEY *pkey, const char *name,
+                         size_t length)
+{
+    BIGNUM *number = NULL;
+    uint8_t *value;
+    int ok = 0;
+
+    if (EVP_PKEY_get_bn_param(pkey, name, &number)) {
+        if (length == 0)
+            length = (size_t)BN_num_bytes(number);
+        value = append(m, open, type, length);
+        ok = value != NULL && BN_bn2binpad(number, value, (int)length) == (int)length;
+    }
+    BN_clear_free(number);
+    return ok;
+}
+
+static CK_RV generate_secret(made *m, const ferro_kernel_material *material, int aes)
+{
+    CK_ULONG length;
+    uint8_t *value;
+
+    if (ferro_attribute_ulong(material, CKA_VALUE_LEN, &length) != 0)
+        return CKR_TEMPLATE_INCOMPLETE;
+    if (aes ? length != 16 && length != 24 && length != 32 : length == 0 || length > LARGEST_SECRET)
+        return aes ? CKR_ATTRIBUTE_VALUE_INVALID : CKR_KEY_SIZE_RANGE;
+    if ((value = append(m, 0, CKA_VALUE, length)) == NULL)
+        return CKR_HOST_MEMORY;
+    return RAND_priv_bytes_ex(ferro_library(), value, length, 0) > 0 ? CKR_OK : ferro_failed(CKR_RANDOM_NO_RNG);
+}
+
+static EVP_PKEY *generate_rsa_key(CK_ULONG bits, const BIGNUM *exponent)
+{
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(ferro_library(), "RSA", NULL);
+    BIGNUM *copy = BN_dup(exponent);
+    EVP_PKEY *pkey = NULL;
+
+    if (context == NULL || copy == NULL || EVP_PKEY_keygen_init(context) <= 0
+        || EVP_PKEY_CTX_set_rsa_keygen_bits(context, (int)bits) <= 0
+        || EVP_PKEY_CTX_set1_rsa_keygen_pubexp(context, copy) <= 0 || EVP_PKEY_generate(context, &pkey) <= 0)
+        pkey = NULL;
+    BN_free(copy);
+    EVP_PKEY_CTX_free(context);
+    return pkey;
+}
+
+static CK_RV generate_rsa(made *m, const ferro_kernel_material *material)
+{
+    static const struct {
+        CK_ATTRIBUTE_TYPE type;
+        const char *name;
+        int open;
+    } parts[] = {
+        {CKA_MODULUS, OSSL_PKEY_PARAM_RSA_N, 1},           {CKA_PUBLIC_EXPONENT, OSSL_PKEY_PARAM_RSA_E, 1},
+        {CKA_MODULUS, OSSL_PKEY_PARAM_RSA_N, 0},           {CKA_PUBLIC_EXPONENT, OSSL_PKEY_PARAM_RSA_E, 0},
+        {CKA_PRIVATE_EXPONENT, OSSL_PKEY_PARAM_RSA_D, 0},  {CKA_PRIME_1, OSSL_PKEY_PARAM_RSA_FACTOR1, 0},
+        {CKA_PRIME_2, OSSL_PKEY_PARAM_RSA_FACTOR2, 0},     {CKA_EXPONENT_1, OSSL_PKEY_PARAM_RSA_EXPONENT1, 0},
+        {CKA_EXPONENT_2, OSSL_PKEY_PARAM_RSA_EXPONENT2, 0},
+        {CKA_COEFFICIENT, OSSL_PKEY_PARAM_RSA_COEFFICIENT1, 0},
+    };
+    const ferro_kernel_attribute *e = ferro_attribute(material, CKA_PUBLIC_EXPONENT);
+    static const uint8_t f4[] = {1, 0, 1};
+    BIGNUM *exponent;
+    EVP_PKEY *pkey;
+    CK_ULONG bits;
+    size_t i;
+    int ok = 1;
+
+    if (ferro_attribute_ulong(material, CKA_MODULUS_BITS, &bits) != 0)
+        return CKR_TEMPLATE_INCOMPLETE;
+    if (bits < SMALLEST_RSA || bits > LARGEST_RSA)
+        return CKR_KEY_SIZE_RANGE;
+    if (e != NULL && e->length > 32)
+        return CKR_ATTRIBUTE_VALUE_INVALID;
+    exponent = e != NULL ? BN_bin2bn(e->value, (int)e->length, NULL) : BN_bin2bn(f4, sizeof(f4), NULL);
+    if (exponent == NULL)
+        return ferro_failed(CKR_HOST_MEMORY);
+    if (!BN_is_odd(exponent) || BN_is_one(exponent)) {
+        BN_free(exponent);
+        return CKR_ATTRIBUTE_VALUE_INVALID;
+    }
+    pkey = generate_rsa_key(bits, exponent);
+    BN_free(exponent);
+    if (pkey == NULL)
+        return ferro_failed(CKR_FUNCTION_FAILED);
+    for (i = 0; ok && i < sizeof(parts) / sizeof(parts[0]); i++)
+        ok = append_number(m, parts[i].open, parts[i].type, pkey, parts[i].name, 0);
+    EVP_PKEY_free(pkey);
+    return ok ? CKR_OK : ferro_failed(CKR_FUNCTION_FAILED);
+}
+
+static EVP_PKEY *generate_curve_key(const ferro_curve *curve)
+{
+    const char *type = curve->form == CURVE_WEIERSTRASS ? "EC" : curve->name;
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(ferro_library(), type, NULL);
+    OSSL_PARAM params[2];
+    EVP_PKEY *pkey = NULL;
+
+    params[0] = OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, (char *)curve->name, 0);
+    params[1] = OSSL_PARAM_construct_end();
+    if (context == NULL || EVP_PKEY_keygen_init(context) <= 0
+        || (curve->form == CURVE_WEIERSTRASS && EVP_PKEY_CTX_set_params(context, params) <= 0)
+        || EVP_PKEY_generate(context, &pkey) <= 0)
+        pkey = NULL;
+    EVP_PKEY_CTX_free(context);
+    return pkey;
+}
+
+/* The public point, inside an OCTET STRING for EC. */
+static int append_point(made *m, const ferro_curve *curve, const EVP_PKEY *pkey)
+{
+    uint8_t point[LARGEST_POINT + 3];
+    size_t length = curve->public_length, header = 0;
+
+    if (curve->form == CURVE_WEIERSTRASS) {
+        point[header++] = 0x04;
+        if (length >= 0x80)
+            point[header++] = 0x81;
+        point[header++] = (uint8_t)length;
+        if (!EVP_PKEY_get_octet_string_param(pkey, OSSL_PKEY_PARAM_PUB_KEY, point + header, length, &length))
+            return 0;
+    } else if (!EVP_PKEY_get_raw_public_key(pkey, point, &length)) {
+        return 0;
+    }
+    return length == curve->public_length && append_bytes(m, 1, CKA_EC_POINT, point, header + length);
+}
+
+static CK_RV generate_curve(made *m, const ferro_kernel_material *material, ferro_curve_form form)
+{
+    const ferro_kernel_attribute *params = ferro_attribute(material, CKA_EC_PARAMS);
+    const ferro_curve *curve;
+    EVP_PKEY *pkey;
+    uint8_t *value;
+    size_t length;
+    int ok;
+
+    if (params == NULL)
+        return CKR_TEMPLATE_INCOMPLETE;
+    if ((curve = ferro_curve_find(params->value, params->length)) == NULL || curve->form != form)
+        return CKR_FUNCTION_NOT_SUPPORTED;
+    if ((pkey = generate_curve_key(curve)) == NULL)
+        return ferro_failed(CKR_FUNCTION_FAILED);
+    ok = append_bytes(m, 1, CKA_EC_PARAMS, params->value, params->length) && append_point(m, curve, pkey)
+         && append_bytes(m, 0, CKA_EC_PARAMS, params->value, params->length);
+    length = curve->order_length;
+    if (ok && form == CURVE_WEIERSTRASS)
+        ok = append_number(m, 0, CKA_VALUE, pkey, OSSL_PKEY_PARAM_PRIV_KEY, length);
+    else if (ok)
+        ok = (value = append(m, 0, CKA_VALUE, length)) != NULL
+             && EVP_PKEY_get_raw_private_key(pkey, value, &length) && length == curve->order_length;
+    EVP_PKEY_free(pkey);
+    return ok ? CKR_OK : ferro_failed(CKR_FUNCTION_FAILED);
+}
+
+static CK_RV fill(made *m, CK_MECHANISM_TYPE mechanism, const ferro_kernel_material *material)
+{
+    switch (mechanism) {
+    case CKM_AES_KEY_GEN:
+        return generate_secret(m, material, 1);
+    case CKM_GENERIC_SECRET_KEY_GEN:
+        return generate_secret(m, material, 0);
+    case CKM_RSA_PKCS_KEY_PAIR_GEN:
+        return generate_rsa(m, material);
+    case CKM_EC_KEY_PAIR_GEN:
+        return generate_curve(m, material, CURVE_WEIERSTRASS);
+    case CKM_EC_EDWARDS_KEY_PAIR_GEN:
+        return generate_curve(m, material, CURVE_EDWARDS);
+    case CKM_EC_MONTGOMERY_KEY_PAIR_GEN:
+        return generate_curve(m, material, CURVE_MONTGOMERY);
+    default:
+        return CKR_FUNCTION_NOT_SUPPORTED;
+    }
+}
+
+CK_RV ferro_generate(const CK_MECHANISM *mechanism, const ferro_kernel_material *material,
+                     ferro_kernel_generated **generated)
+{
+    CK_RV rv = ferro_enter();
+    made *m;
+
+    *generated = NULL;
+    if (rv != CKR_OK)
+        return rv;
+    if (mechanism->ulParameterLen != 0)
+        return CKR_MECHANISM_PARAM_INVALID;
+    if ((m = ferro_secret_alloc(sizeof(*m))) == NULL)
+        return CKR_HOST_MEMORY;
+    memset(&m->result, 0, sizeof(m->result));
+    m->used = 0;
+    m->result.secret.attributes = m->secret;
+    m->result.open.attributes = m->open;
+    if ((rv = fill(m, mechanism->mechanism, material)) != CKR_OK) {
+        ferro_free(m);
+        return rv;
+    }
+    *generated = &m->result;
+    return CKR_OK;
+}
+
+void ferro_generated_release(ferro_kernel_generated *generated)
+{
+    ferro_free(generated);
+}
