@@ -299,7 +299,7 @@ def _check_change(rule: Rule, current: Attributes, value: Value, copying: bool, 
         return
     if not flags & MODIFIABLE and not (copying and flags & ON_COPY):
         raise AttributeReadOnly(_name(rule.type))
-    if flags & ONLY_TO_TRUE and value != TRUE or flags & ONLY_TO_FALSE and value != FALSE:
+    if (flags & ONLY_TO_TRUE and value != TRUE) or (flags & ONLY_TO_FALSE and value != FALSE):
         raise AttributeReadOnly(f"{_name(rule.type)} cannot be changed back")
 
 

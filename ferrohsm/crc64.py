@@ -9,8 +9,8 @@ _MASK = 0xFFFFFFFFFFFFFFFF
 def _row(byte: int) -> int:
     remainder = byte << 56
     for _ in range(8):
-        remainder = (remainder << 1) ^ (_POLYNOMIAL if remainder >> 63 else 0)
-    return remainder & _MASK
+        remainder = (remainder << 1) & _MASK ^ (_POLYNOMIAL if remainder >> 63 else 0)
+    return remainder
 
 
 _TABLE: list[int] = []

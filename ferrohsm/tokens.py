@@ -303,4 +303,3 @@ def _tries(left: int, allowed: int, locked: bool, flags: tuple[int, int, int]) -
     if locked:
         return is_locked | low
     return (low if left < allowed else 0) | (final if left == 1 else 0)
-

@@ -57,6 +57,8 @@ FLAGS = {
     "12": ["MODIFIABLE", "ONLY_TO_FALSE"],
     "13": [],
 }
+
+
 def kind_of(text: str) -> str:
     """Return the kind of a data type as the tables write it."""
     if text == "CK_BBOOL":

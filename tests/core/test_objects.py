@@ -248,7 +248,9 @@ def test_copy(house: House, session: Session) -> None:
     assert house.one(session, oid, ck.CKA_LABEL) == b"first"
     step(house.core.destroy_object(session, oid))
     mechanism = Mechanism(ck.CKM_AES_ECB)
-    assert step(step(house.core.begin(session, Function.ENCRYPT, mechanism, copy)).once(memoryview(bytes(16))))
+    assert step(
+        step(house.core.begin(session, Function.ENCRYPT, mechanism, copy)).once(memoryview(bytes(16)))
+    )
 
 
 def test_copy_cannot_reveal(house: House, session: Session) -> None:
@@ -279,7 +281,9 @@ def test_copyable_destroyable_modifiable(house: House, session: Session) -> None
         with pytest.raises(ActionProhibited):
             step(refused)
     free = house.create(session, DATA)
-    copy = step(house.core.copy_object(session, free, [(ck.CKA_MODIFIABLE, FALSE), (ck.CKA_DESTROYABLE, FALSE)]))
+    copy = step(
+        house.core.copy_object(session, free, [(ck.CKA_MODIFIABLE, FALSE), (ck.CKA_DESTROYABLE, FALSE)])
+    )
     with pytest.raises(ActionProhibited):
         step(house.core.destroy_object(session, copy))
     step(house.core.set_attributes(session, free, [(ck.CKA_COPYABLE, FALSE)]))
