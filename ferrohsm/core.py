@@ -83,6 +83,7 @@ class SlotView:
         return ck.CKF_TOKEN_PRESENT if self.token_present else 0
 
     def __repr__(self) -> str:
+        """Name the slot."""
         return f"<SlotView {self.id} {self.description!r}>"
 
 

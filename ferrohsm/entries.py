@@ -105,6 +105,7 @@ class ClockEntry(Entry):
 
     @property
     def attributes(self) -> Attributes:
+        """The attributes, with the time of now."""
         return {**super().attributes, ck.CKA_VALUE: utc_time().encode()}
 
 

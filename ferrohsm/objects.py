@@ -121,7 +121,10 @@ class ObjectRegistry:
             entry.retire(gone=gone)
 
     async def reveal(self, oid: int, types: list[int]) -> list[Value | Hidden]:
-        """Return the values that may be seen (``C_GetAttributeValue``); a `bytearray` is the caller's to wipe."""
+        """Return the values that may be seen (``C_GetAttributeValue``).
+
+        A `bytearray` is a copy of a secret and the caller's to wipe.
+        """
         entry = await self.hold(oid)
         try:
             attributes = entry.attributes
@@ -278,6 +281,7 @@ class Hidden:
         self.name = name
 
     def __repr__(self) -> str:
+        """Say which of the two it is."""
         return self.name
 
 

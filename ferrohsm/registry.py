@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 GROUP = "ferrohsm.adapters"
 
 
-class UnknownAdapter(Exception):
+class UnknownAdapterError(Exception):
     """No installed package offers an adapter of that name."""
 
 
@@ -51,7 +51,7 @@ def load(config: Config) -> list[Member]:
         member = Member(section)
         try:
             member.adapter = _factory(section.adapter)(section)
-        except UnknownAdapter as error:
+        except UnknownAdapterError as error:
             member.fail("the slot's adapter is not installed", error)
         except Exception as error:
             member.fail("the slot's adapter cannot be loaded", error)
@@ -70,7 +70,7 @@ def _factory(name: str) -> Callable[[SlotSection], Adapter]:
         if entry.name == name:
             found: Callable[[SlotSection], Adapter] = entry.load()
             return found
-    raise UnknownAdapter(name)
+    raise UnknownAdapterError(name)
 
 
 def _entry_points() -> list[Any]:

@@ -22,6 +22,7 @@ class Session:
         self.objects: set[int] = set()
 
     def __repr__(self) -> str:
+        """Name the session."""
         return f"<Session {self.handle} on slot {self.token.id}>"
 
     @property

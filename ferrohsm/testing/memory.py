@@ -41,6 +41,7 @@ class MemoryStore:
         self._generation = 0
 
     async def status(self) -> TokenStatus:
+        """Return how things are."""
         status = TokenStatus()
         status.initialized = self.initialized
         status.label = self.label
@@ -53,6 +54,7 @@ class MemoryStore:
         return status
 
     async def initialize(self, so_pin: bytearray, label: str) -> None:
+        """Start anew; a token that exists wants its PIN."""
         self._writable()
         if self.initialized:
             await self.check_pin(SO, so_pin)
@@ -65,10 +67,12 @@ class MemoryStore:
         self._generation += 1
 
     async def login(self, user: int, pin: bytearray) -> None:
+        """Check the PIN and remember who is logged in."""
         await self.check_pin(user, pin)
         self.logged_in = user
 
     async def check_pin(self, user: int, pin: bytearray) -> None:
+        """Count a try, then compare."""
         if self.left[user] == 0:
             raise PinLocked()
         self.left[user] -= 1
@@ -77,22 +81,27 @@ class MemoryStore:
         self.left[user] = self.tries
 
     async def logout(self) -> None:
+        """Forget who is logged in."""
         self.logged_in = None
 
     async def init_pin(self, pin: bytearray) -> None:
+        """Set the user's PIN."""
         self._writable()
         self.pins[USER] = bytes(pin)
         self.left[USER] = self.tries
 
     async def set_pin(self, user: int, old: bytearray, new: bytearray) -> None:
+        """Change a PIN."""
         self._writable()
         await self.check_pin(user, old)
         self.pins[user] = bytes(new)
 
     def generation(self) -> int:
+        """Return the number of changes."""
         return self._generation
 
     async def create(self, attributes: Attributes) -> int:
+        """Keep a copy under a new identity."""
         self._writable()
         self._visible(attributes)
         self._last += 1
@@ -101,24 +110,28 @@ class MemoryStore:
         return self._last
 
     async def read(self, oid: int) -> Attributes:
+        """Return a copy."""
         if oid not in self.objects:
             raise ObjectHandleInvalid()
         self._visible(self.objects[oid])
         return copied(self.objects[oid])
 
     async def replace(self, oid: int, attributes: Attributes) -> None:
+        """Keep a copy in place of what was there."""
         self._writable()
         await self.read(oid)
         self._generation += 1
         self.objects[oid] = copied(attributes)
 
     async def delete(self, oid: int) -> None:
+        """Overwrite the secrets and forget the object."""
         self._writable()
         await self.read(oid)
         self._generation += 1
         wipe(self.objects.pop(oid))
 
     async def search(self, template: Template, after: int, limit: int) -> list[int]:
+        """Return the next matches."""
         found = [
             oid
             for oid, attributes in sorted(self.objects.items())
@@ -129,6 +142,7 @@ class MemoryStore:
         return found[:limit]
 
     async def close(self) -> None:
+        """Remember that it was closed."""
         self.closed = True
 
     def _writable(self) -> None:
@@ -166,8 +180,10 @@ class MemoryAdapter:
         """Nothing to open."""
 
     async def slots(self) -> list[Any]:
+        """Return what it was given."""
         return self.members
 
     async def close(self) -> None:
+        """Close the stores."""
         for slot in self.members:
             await slot.store.close()

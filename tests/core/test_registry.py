@@ -104,7 +104,8 @@ def test_core_starts_small() -> None:
     forbidden = ["asyncio", "logging", "dataclasses", "inspect", "pathlib", "json", "threading", "argparse"]
     forbidden += ["re", "enum", "importlib.metadata", "cryptography"]
     code = (  # typing brings re and enum with it before Python 3.13
-        "import sys, typing; before = set(sys.modules); import ferrohsm.core, ferrohsm.config, ferrohsm.mechanisms; "
+        "import sys, typing; before = set(sys.modules); "
+        "import ferrohsm.core, ferrohsm.config, ferrohsm.mechanisms; "
         f"print(*[m for m in {forbidden!r} if m in set(sys.modules) - before])"
     )
     ours = str(Path(ferrohsm.__file__).parents[1])
