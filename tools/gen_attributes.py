@@ -35,6 +35,7 @@ A row is what `ferrohsm.attribute_kinds.Rule` is made of, in numbers: constants 
 module is imported, and a class is made of its rows when it is first needed.
 """
 # ruff: noqa: E501
+# fmt: off
 
 from __future__ import annotations
 
