@@ -240,13 +240,16 @@ def _load_private(curve: Curve, value: Bytes) -> Any:
 
 
 def _unwrapped(curve: Curve, point: Bytes) -> bytes:
-    """Return the raw point; a DER octet string is told from raw bytes by its length."""
-    inner = der.octet_string(point)
-    if inner is None:
-        return bytes(point)
-    if curve.key_type != ck.CKK_EC and len(inner) != curve.length:
-        return bytes(point)
-    return inner
+    """Return the raw point. Its length decides: a raw point may well look like an octet string."""
+    lengths: tuple[int, ...] = (curve.length,)
+    if curve.key_type == ck.CKK_EC:
+        # Field and order of each of these curves have the same number of bytes.
+        lengths = (1 + 2 * curve.length, 1 + curve.length)
+    if len(point) not in lengths:
+        inner = der.octet_string(point)
+        if inner is not None and len(inner) in lengths:
+            return inner
+    return bytes(point)
 
 
 def _ec() -> Any:

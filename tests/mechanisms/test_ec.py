@@ -12,14 +12,14 @@ from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from engine_support import Driver, secret_template, step, ulong
-from ferrohsm_adapters.software import ec_material
-from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS
 
 from ferrohsm import constants as ck
 from ferrohsm import errors
 from ferrohsm.adapters import Function, Key
 from ferrohsm.mechanisms import HASHES
 from ferrohsm.parameters import Ecdh1, EdDsa
+from ferrohsm_adapters.software import ec_material
+from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS
 
 OIDS = {
     "secp256r1": "06082a8648ce3d030107",
@@ -161,6 +161,25 @@ def test_points_on_import(driver: Driver, p256: tuple[Key, Key]) -> None:
         driver.bring_in(base)
 
 
+def test_a_raw_point_that_looks_like_an_octet_string(driver: Driver) -> None:
+    """0x04 and 0x3f at the start of 65 bytes: a point all the same."""
+    private = ec.derive_private_key(1, ec.SECP256R1())
+    scalar = 1
+    while private.public_key().public_numbers().x >> 248 != 0x3F:
+        scalar += 1
+        private = ec.derive_private_key(scalar, ec.SECP256R1())
+    raw = private.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    key = driver.bring_in(
+        {
+            ck.CKA_CLASS: ulong(ck.CKO_PUBLIC_KEY),
+            ck.CKA_KEY_TYPE: ulong(ck.CKK_EC),
+            ck.CKA_EC_PARAMS: bytes.fromhex(OIDS["secp256r1"]),
+            ck.CKA_EC_POINT: raw,
+        }
+    )
+    assert key.attributes[ck.CKA_EC_POINT] == b"\x04\x41" + raw
+
+
 def test_private_values_on_import(driver: Driver, p256: tuple[Key, Key]) -> None:
     base = {
         ck.CKA_CLASS: ulong(ck.CKO_PRIVATE_KEY),
@@ -245,9 +264,7 @@ def test_ecdh_on_ec_curves(driver: Driver, curve: str, mechanism: int) -> None:
         ec.ECDH(), ec_material.private_key(private).public_key()
     )
     point = bytes(peer_public.attributes[ck.CKA_EC_POINT])
-    raw = ec_material.public_key(peer_public).public_bytes(
-        Encoding.X962, PublicFormat.UncompressedPoint
-    )
+    raw = ec_material.public_key(peer_public).public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     for public_data in (point, raw):
         parameter = Ecdh1(ck.CKD_NULL, b"", public_data)
         got = driver.derive(mechanism, private, secret_template(), parameter)
