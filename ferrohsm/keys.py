@@ -130,20 +130,25 @@ async def copy_object(session: Session, oid: int, template: Template) -> int:
 
 async def set_attributes(session: Session, oid: int, template: Template) -> None:
     """Change attributes (``C_SetAttributeValue``)."""
-    token = session.token
-    entry = await token.objects.hold(oid)
-    try:
-        await check_change(session, entry)
-        changed = change(entry.attributes, template, copying=False, so=token.so_logged_in)
-        await _check_public_key(session, copied({**entry.attributes, **changed}), changed)
-        erased: dict[int, Value | None] = {
-            attribute: None if attribute == ck.CKA_CHECK_VALUE and not value else value
-            for attribute, value in changed.items()
-        }
-        if erased:
-            await token.objects.change(session, entry, erased)
-    finally:
-        entry.release()
+    objects = session.token.objects
+    async with objects.changing:
+        entry = await objects.hold(oid)
+        try:
+            await check_change(session, entry)
+            changed = change(entry.attributes, template, copying=False, so=session.token.so_logged_in)
+            await _check_public_key(session, copied({**entry.attributes, **changed}), changed)
+            if changed:
+                await objects.change(session, entry, _erased(changed))
+        finally:
+            entry.release()
+
+
+def _erased(changed: Attributes) -> dict[int, Value | None]:
+    """Return the changes with None for a check value that is to be removed."""
+    return {
+        attribute: None if attribute == ck.CKA_CHECK_VALUE and not value else value
+        for attribute, value in changed.items()
+    }
 
 
 async def _check_public_key(session: Session, attributes: Attributes, changed: Attributes) -> None:
@@ -158,13 +163,15 @@ async def _check_public_key(session: Session, attributes: Attributes, changed: A
 
 async def destroy_object(session: Session, oid: int) -> None:
     """Destroy an object (``C_DestroyObject``)."""
-    entry = await session.token.objects.hold(oid)
-    try:
-        await check_change(session, entry)
-        check_destroy(entry)
-        await session.token.objects.remove(entry)
-    finally:
-        entry.release()
+    objects = session.token.objects
+    async with objects.changing:
+        entry = await objects.hold(oid)
+        try:
+            await check_change(session, entry)
+            check_destroy(entry)
+            await objects.remove(entry)
+        finally:
+            entry.release()
 
 
 async def generate_key(session: Session, mechanism: Mechanism, template: Template) -> int:

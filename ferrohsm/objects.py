@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from _thread import allocate_lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, HardwareKeyStore, Template, Value
@@ -15,7 +15,7 @@ from ferrohsm.attributes import is_hidden, matches, rules_of, search_form, sensi
 from ferrohsm.built_in import built_in_objects
 from ferrohsm.ec_encoding import normal_parameters, normal_point
 from ferrohsm.entries import Entry, copied, wipe
-from ferrohsm.errors import HsmError, ObjectHandleInvalid, UserNotLoggedIn
+from ferrohsm.errors import HsmError, ObjectHandleInvalid, SessionClosed, UserNotLoggedIn
 
 if TYPE_CHECKING:
     from ferrohsm.sessions import Session
@@ -38,6 +38,7 @@ class ObjectRegistry:
         self._session_objects: dict[int, Entry] = {}
         self._cache: dict[int, Entry] = {}  # oldest first
         self._built_in: dict[int, Entry] | None = None
+        self.changing = Turn(inline=token.inline)
 
     @property
     def _store(self) -> HardwareKeyStore:
@@ -67,10 +68,15 @@ class ObjectRegistry:
         return entry
 
     def _hold_here(self, oid: int) -> Entry:
-        entry = self._session_objects.get(oid) or self.built_in().get(oid)
-        if entry is None or not entry.hold():
-            raise ObjectHandleInvalid()
-        return entry
+        while True:
+            entry = self._session_objects.get(oid) or self.built_in().get(oid)
+            if entry is None:
+                raise ObjectHandleInvalid()
+            if entry.hold():
+                return entry
+            if entry.gone:
+                raise ObjectHandleInvalid()
+            # Another thread has just put a changed one in its place.
 
     async def _hold_stored(self, oid: int) -> Entry:
         epoch, generation = self._token.epoch, self._store.generation()
@@ -169,9 +175,22 @@ class ObjectRegistry:
             finally:
                 wipe(attributes)
         entry = Entry(next(_identities), attributes)
-        self._session_objects[entry.oid] = entry
-        session.objects.add(entry.oid)
+        try:
+            self._admit(session, entry)
+        except HsmError:
+            entry.retire(gone=True)
+            raise
         return entry.oid
+
+    def _admit(self, session: Session, entry: Entry) -> None:
+        """Take in a session object, unless its reason to be has ended while it was made."""
+        with self._lock:
+            if self._token.sessions.get(session.handle) is not session:
+                raise SessionClosed()
+            if entry.private and not self._token.user_logged_in:
+                raise UserNotLoggedIn()
+            self._session_objects[entry.oid] = entry
+            session.objects.add(entry.oid)
 
     async def add_pair(self, session: Session, public: Attributes, private: Attributes) -> tuple[int, int]:
         """Make both keys of a pair, or none."""
@@ -187,7 +206,7 @@ class ObjectRegistry:
             raise
 
     async def change(self, session: Session, entry: Entry, changed: dict[int, Value | None]) -> None:
-        """Give an object its changed attributes; None removes one."""
+        """Give an object its changed attributes; None removes one. The caller has its `changing` turn."""
         attributes = copied(entry.attributes)
         for attribute, value in changed.items():
             if value is None:
@@ -201,8 +220,16 @@ class ObjectRegistry:
                 wipe(attributes)
             self._drop(entry.oid, gone=False)
             return
-        self._session_objects[entry.oid] = Entry(entry.oid, attributes)
-        entry.retire(gone=False)
+        changed_entry = Entry(entry.oid, attributes)
+        with self._lock:
+            there = self._session_objects.get(entry.oid) is entry
+            if there:
+                self._session_objects[entry.oid] = changed_entry
+        if there:
+            entry.retire(gone=False)
+        else:  # its session was closed, or its user logged out, meanwhile
+            changed_entry.retire(gone=True)
+            raise ObjectHandleInvalid()
 
     async def remove(self, entry: Entry) -> None:
         """Destroy an object."""
@@ -217,11 +244,12 @@ class ObjectRegistry:
 
     def end_session(self, session: Session) -> None:
         """Destroy the session's objects."""
-        for oid in session.objects:
-            entry = self._session_objects.pop(oid, None)
+        with self._lock:
+            ended = [self._session_objects.pop(oid, None) for oid in session.objects]
+            session.objects.clear()
+        for entry in ended:
             if entry is not None:
                 entry.retire(gone=True)
-        session.objects.clear()
 
     def forget_private(self) -> None:
         """Destroy private session objects and forget private token objects (``C_Logout``)."""
@@ -270,6 +298,37 @@ class ObjectRegistry:
         if asked not in (None, ck.CKO_PROFILE, ck.CKO_MECHANISM, ck.CKO_HW_FEATURE):
             return []
         return [e for e in self.built_in().values() if number(e.attributes[ck.CKA_CLASS]) in shown]
+
+
+class Turn:
+    """One change at a time: what is read, checked and written back must not be an older state.
+
+    Without it a thread that renames a key could undo what another has just made sensitive. Inline
+    coroutines never give up their thread in between, so a lock of threads serves them; the others
+    share one thread and take turns as tasks.
+    """
+
+    def __init__(self, *, inline: bool) -> None:
+        self._threads = allocate_lock() if inline else None
+        self._tasks: Any = None
+
+    async def __aenter__(self) -> None:
+        """Wait for the turn."""
+        if self._threads is not None:
+            self._threads.acquire()
+            return
+        if self._tasks is None:
+            import asyncio
+
+            self._tasks = asyncio.Lock()
+        await self._tasks.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give it on."""
+        if self._threads is not None:
+            self._threads.release()
+        else:
+            self._tasks.release()
 
 
 class Hidden:

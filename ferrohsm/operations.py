@@ -20,7 +20,17 @@ class BoundOperation:
     the ABI has seen ``C_Login`` with ``CKU_CONTEXT_SPECIFIC`` succeed. `operation` is the adapter's own.
     """
 
-    __slots__ = ("_busy", "_entry", "_epoch", "_over", "_token", "multi_part", "needs_login", "operation")
+    __slots__ = (
+        "_busy",
+        "_entry",
+        "_epoch",
+        "_expired",
+        "_over",
+        "_token",
+        "multi_part",
+        "needs_login",
+        "operation",
+    )
 
     def __init__(self, token: Token, operation: Operation, entry: Entry | None) -> None:
         self.operation = operation
@@ -31,6 +41,7 @@ class BoundOperation:
         self._epoch = token.epoch
         self._busy = False
         self._over = False
+        self._expired = False
         token.operations.add(self)
 
     def valid(self) -> bool:
@@ -45,6 +56,7 @@ class BoundOperation:
     def expire(self) -> None:
         """End it if its right is gone and nobody is in the middle of it."""
         if not self._busy and not self.valid():
+            self._expired = not self._over
             self.close()
 
     def once_length(self, length: int) -> int:
@@ -104,7 +116,7 @@ class BoundOperation:
 
     def _enter(self) -> None:
         if self._over:
-            raise OperationNotInitialized()
+            raise UserNotLoggedIn() if self._expired else OperationNotInitialized()
         if self.needs_login:
             raise UserNotLoggedIn()
         if not self.valid():

@@ -5,6 +5,7 @@ It keeps PINs as they are and must never hold a real key.
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from hmac import compare_digest
 from typing import Any
 
@@ -39,6 +40,7 @@ class MemoryStore:
         self.closed = False
         self._last = 0
         self._generation = 0
+        self._lock = allocate_lock()
 
     async def status(self) -> TokenStatus:
         """Return how things are."""
@@ -104,37 +106,42 @@ class MemoryStore:
         """Keep a copy under a new identity."""
         self._writable()
         self._visible(attributes)
-        self._last += 1
-        self._generation += 1
-        self.objects[self._last] = copied(attributes)
-        return self._last
+        with self._lock:
+            self._last += 1
+            self._generation += 1
+            self.objects[self._last] = copied(attributes)
+            return self._last
 
     async def read(self, oid: int) -> Attributes:
         """Return a copy."""
-        if oid not in self.objects:
-            raise ObjectHandleInvalid()
-        self._visible(self.objects[oid])
-        return copied(self.objects[oid])
+        with self._lock:
+            attributes = self.objects.get(oid)
+            if attributes is None:
+                raise ObjectHandleInvalid()
+            self._visible(attributes)
+            return copied(attributes)
 
     async def replace(self, oid: int, attributes: Attributes) -> None:
         """Keep a copy in place of what was there."""
         self._writable()
-        await self.read(oid)
-        self._generation += 1
-        self.objects[oid] = copied(attributes)
+        wipe(await self.read(oid))
+        with self._lock:
+            self._generation += 1
+            self.objects[oid] = copied(attributes)
 
     async def delete(self, oid: int) -> None:
         """Overwrite the secrets and forget the object."""
         self._writable()
-        await self.read(oid)
-        self._generation += 1
-        wipe(self.objects.pop(oid))
+        wipe(await self.read(oid))
+        with self._lock:
+            self._generation += 1
+            wipe(self.objects.pop(oid, {}))
 
     async def search(self, template: Template, after: int, limit: int) -> list[int]:
         """Return the next matches."""
         found = [
             oid
-            for oid, attributes in sorted(self.objects.items())
+            for oid, attributes in sorted(list(self.objects.items()))
             if oid > after
             and (attributes.get(ck.CKA_PRIVATE) != TRUE or self.logged_in == USER)
             and all(attributes.get(attribute) == value for attribute, value in template)
