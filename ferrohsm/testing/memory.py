@@ -141,7 +141,7 @@ class MemoryStore:
         """Return the next matches."""
         found = [
             oid
-            for oid, attributes in sorted(list(self.objects.items()))
+            for oid, attributes in sorted(self.objects.items())
             if oid > after
             and (attributes.get(ck.CKA_PRIVATE) != TRUE or self.logged_in == USER)
             and all(attributes.get(attribute) == value for attribute, value in template)

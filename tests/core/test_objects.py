@@ -342,22 +342,18 @@ def test_destroyed_key_ends_its_operation(house: House, session: Session) -> Non
 def test_made_too_late(house: House, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key that was long in the making, while its session was closed or its user logged out."""
     generate, made = house.slot.signer.generate_key, []
+    other = house.open()
+    meanwhile = [lambda: step(house.core.close_session(other)), house.logout]
 
     async def slow(mechanism: Mechanism, attributes: dict[int, object]) -> dict[int, object]:
         added = await generate(mechanism, attributes)  # type: ignore[arg-type]
         made.append(added[ck.CKA_VALUE])
-        meanwhile()
+        meanwhile.pop(0)()
         return added  # type: ignore[return-value]
 
     monkeypatch.setattr(house.slot.signer, "generate_key", slow)
-    other = house.open()
-
-    def meanwhile() -> None:
-        step(house.core.close_session(other))
-
     with pytest.raises(SessionClosed):
         house.aes(other)
-    meanwhile = house.logout
     with pytest.raises(UserNotLoggedIn):
         house.aes(session)
     assert len(made) == 2 and not any(any(value) for value in made)
