@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 # Token objects that are kept unsealed at the same time. Whatever falls out is wiped and read again.
 CACHE_LIMIT = 512
-_PAGE = 64
+# Token objects that a search asks the store for at a time; clients like to take them one by one.
+_SMALLEST_PAGE = 64
+_LARGEST_PAGE = 1024
 
 # Session objects count down from -1, over all tokens of the process; none is used twice.
 _identities = itertools.count(-1, -1)
@@ -361,14 +363,16 @@ class Cursor:
         self._after = 0
         self._stored = wanted is not None
         self._here: list[int] | None = None
+        self._ready: list[int] = []
         hidden = sensitive_types()
         self._verify = any(attribute in hidden for attribute, _ in wanted or ())
 
     async def take(self, count: int) -> list[int]:
         """Return up to `count` more objects; fewer when there are no more."""
-        found: list[int] = []
-        while self._stored and len(found) < count:
-            found += await self._page(count - len(found))
+        while self._stored and len(self._ready) < count:
+            self._ready += await self._page(count - len(self._ready))
+        found = self._ready[:count]
+        del self._ready[:count]
         if self._wanted is not None and len(found) < count:
             if self._here is None:
                 self._here = self._objects.matching_here(self._wanted)
@@ -382,7 +386,7 @@ class Cursor:
         if wanted is None or not (await self._token.store.status()).initialized:
             self._stored = False
             return []
-        limit = min(count, _PAGE)
+        limit = min(max(count, _SMALLEST_PAGE), _LARGEST_PAGE)
         page = await self._token.store.search(wanted, self._after, limit)
         if len(page) < limit:
             self._stored = False
@@ -412,7 +416,7 @@ class Cursor:
 
     def close(self) -> None:
         """End the search."""
-        self._wanted, self._stored = None, False
+        self._wanted, self._stored, self._ready = None, False, []
 
 
 def _plain(value: Value) -> bytes:

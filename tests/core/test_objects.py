@@ -102,12 +102,16 @@ def test_closed_cursor(house: House, session: Session) -> None:
     assert step(cursor.take(10)) == []
 
 
-def test_find_while_objects_go(house: House, session: Session) -> None:
-    stored = [house.create(session, DATA, ON_TOKEN) for _ in range(4)]
+def test_find_page_by_page(house: House, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "_SMALLEST_PAGE", 2)
+    monkeypatch.setattr(objects, "_LARGEST_PAGE", 3)
+    stored = [house.create(session, DATA, ON_TOKEN) for _ in range(8)]
     cursor = step(house.core.find(session, [DATA]))
-    assert step(cursor.take(2)) == stored[:2]
-    step(house.core.destroy_object(session, stored[2]))
-    assert step(cursor.take(10)) == stored[3:]
+    assert step(cursor.take(1)) == stored[:1]
+    assert step(cursor.take(2)) == stored[1:3]
+    step(house.core.destroy_object(session, stored[-1]))
+    assert step(cursor.take(100)) == stored[3:7]
+    assert step(cursor.take(1)) == []
 
 
 # What the token has of itself
