@@ -23,11 +23,12 @@ from ferrohsm.errors import (
     SlotIdInvalid,
     TokenNotPresent,
 )
-from ferrohsm.objects import INVALID, SENSITIVE, Cursor, Hidden
+from ferrohsm.objects import INVALID, SENSITIVE, Hidden
 from ferrohsm.operations import BoundOperation
 from ferrohsm.policy import USES, check_key, check_mechanism
 from ferrohsm.registry import Member, load
 from ferrohsm.runtime import Runtime
+from ferrohsm.searching import Cursor
 from ferrohsm.sessions import Session
 from ferrohsm.tokens import Token, TokenInfo
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import os
 from _thread import allocate_lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, HardwareKeyStore, Template, Value
-from ferrohsm.attribute_kinds import FALSE, TRUE, number
 from ferrohsm.attribute_kinds import SENSITIVE as SENSITIVE_RULE
-from ferrohsm.attributes import is_hidden, matches, rules_of, search_form, sensitive_types
+from ferrohsm.attribute_kinds import TRUE, number
+from ferrohsm.attributes import is_hidden, matches, rules_of, search_form
 from ferrohsm.built_in import built_in_objects
 from ferrohsm.ec_encoding import normal_parameters, normal_point
 from ferrohsm.entries import Entry, copied, wipe
 from ferrohsm.errors import HsmError, ObjectHandleInvalid, SessionClosed, UserNotLoggedIn
+from ferrohsm.searching import Cursor
+from ferrohsm.turns import Turn
 
 if TYPE_CHECKING:
     from ferrohsm.sessions import Session
@@ -23,10 +25,6 @@ if TYPE_CHECKING:
 
 # Token objects that are kept unsealed at the same time. Whatever falls out is wiped and read again.
 CACHE_LIMIT = 512
-# Token objects that a search asks the store for at a time; clients like to take them one by one.
-_SMALLEST_PAGE = 64
-_LARGEST_PAGE = 1024
-
 # Session objects count down from -1, over all tokens of the process; none is used twice.
 _identities = itertools.count(-1, -1)
 
@@ -302,37 +300,6 @@ class ObjectRegistry:
         return [e for e in self.built_in().values() if number(e.attributes[ck.CKA_CLASS]) in shown]
 
 
-class Turn:
-    """One change at a time: what is read, checked and written back must not be an older state.
-
-    Without it a thread that renames a key could undo what another has just made sensitive. Inline
-    coroutines never give up their thread in between, so a lock of threads serves them; the others
-    share one thread and take turns as tasks.
-    """
-
-    def __init__(self, *, inline: bool) -> None:
-        self._threads = allocate_lock() if inline else None
-        self._tasks: Any = None
-
-    async def __aenter__(self) -> None:
-        """Wait for the turn."""
-        if self._threads is not None:
-            self._threads.acquire()
-            return
-        if self._tasks is None:
-            import asyncio
-
-            self._tasks = asyncio.Lock()
-        await self._tasks.acquire()
-
-    async def __aexit__(self, *_: object) -> None:
-        """Give it on."""
-        if self._threads is not None:
-            self._threads.release()
-        else:
-            self._tasks.release()
-
-
 class Hidden:
     """Why ``C_GetAttributeValue`` gives no value."""
 
@@ -348,75 +315,6 @@ class Hidden:
 
 SENSITIVE = Hidden("SENSITIVE")  # CKR_ATTRIBUTE_SENSITIVE
 INVALID = Hidden("INVALID")  # CKR_ATTRIBUTE_TYPE_INVALID
-
-
-class Cursor:
-    """A search under way: token objects by rising identity, then built-in and session objects.
-
-    Token objects are asked for page by page; the others are listed when the search gets to them.
-    """
-
-    def __init__(self, token: Token, objects: ObjectRegistry, wanted: Template | None) -> None:
-        self._token = token
-        self._objects = objects
-        self._wanted = wanted
-        self._after = 0
-        self._stored = wanted is not None
-        self._here: list[int] | None = None
-        self._ready: list[int] = []
-        hidden = sensitive_types()
-        self._verify = any(attribute in hidden for attribute, _ in wanted or ())
-
-    async def take(self, count: int) -> list[int]:
-        """Return up to `count` more objects; fewer when there are no more."""
-        while self._stored and len(self._ready) < count:
-            self._ready += await self._page(count - len(self._ready))
-        found = self._ready[:count]
-        del self._ready[:count]
-        if self._wanted is not None and len(found) < count:
-            if self._here is None:
-                self._here = self._objects.matching_here(self._wanted)
-            rest = count - len(found)
-            found += self._here[:rest]
-            del self._here[:rest]
-        return found
-
-    async def _page(self, count: int) -> list[int]:
-        wanted = self._asked()
-        if wanted is None or not (await self._token.store.status()).initialized:
-            self._stored = False
-            return []
-        limit = min(max(count, _SMALLEST_PAGE), _LARGEST_PAGE)
-        page = await self._token.store.search(wanted, self._after, limit)
-        if len(page) < limit:
-            self._stored = False
-        if page:
-            self._after = page[-1]
-        return [oid for oid in page if await self._matches(oid)] if self._verify else page
-
-    def _asked(self) -> Template | None:
-        """Return what to ask the store for: without a user's login, public token objects only."""
-        wanted = dict(self._wanted or ())
-        if wanted.pop(ck.CKA_TOKEN, TRUE) != TRUE:
-            return None
-        if not self._token.user_logged_in and wanted.setdefault(ck.CKA_PRIVATE, FALSE) != FALSE:
-            return None
-        return list(wanted.items())
-
-    async def _matches(self, oid: int) -> bool:
-        """Look at the object itself: a value that is hidden must not be found by guessing it."""
-        try:
-            entry = await self._objects.hold(oid)
-        except ObjectHandleInvalid:
-            return False
-        try:
-            return matches(entry.attributes, entry.rules, self._wanted or ())
-        finally:
-            entry.release()
-
-    def close(self) -> None:
-        """End the search."""
-        self._wanted, self._stored, self._ready = None, False, []
 
 
 def _plain(value: Value) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 from house import FALSE, P256, SLOT, TRUE, House
 
 from ferrohsm import constants as ck
-from ferrohsm import objects
+from ferrohsm import objects, searching
 from ferrohsm.adapters import Function
 from ferrohsm.attribute_kinds import number, ulong
 from ferrohsm.core import INVALID, SENSITIVE
@@ -103,8 +103,8 @@ def test_closed_cursor(house: House, session: Session) -> None:
 
 
 def test_find_page_by_page(house: House, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "_SMALLEST_PAGE", 2)
-    monkeypatch.setattr(objects, "_LARGEST_PAGE", 3)
+    monkeypatch.setattr(searching, "_SMALLEST_PAGE", 2)
+    monkeypatch.setattr(searching, "_LARGEST_PAGE", 3)
     stored = [house.create(session, DATA, ON_TOKEN) for _ in range(8)]
     cursor = step(house.core.find(session, [DATA]))
     assert step(cursor.take(1)) == stored[:1]
