@@ -1,6 +1,7 @@
 # General-purpose functions (Section 5.4). C_GetFunctionList, C_GetInterfaceList and C_GetInterface are the loader's.
 
-from ferrohsm import __version__
+from ferrohsm import __version__, config
+from ferrohsm.core import Core
 
 cdef enum:
     INIT_STRING_LIMIT = 4096  # bytes of C_Initialize's pReserved
@@ -24,12 +25,16 @@ cdef CK_RV initialize(Call *call) except *:
         FORKED = False
     if CORE is not None:
         raise errors.CryptokiAlreadyInitialized()
-    from ferrohsm.core import Core
-    started = Core(configuration(<CK_C_INITIALIZE_ARGS *>call.data))
+    DISPATCHED.clear()
+    cdef const CK_C_INITIALIZE_ARGS *arguments = <const CK_C_INITIALIZE_ARGS *>call.data
+    started = Core(configuration(arguments))
+    started.runtime.allowed = arguments == NULL or not arguments.flags & CKF_LIBRARY_CANT_CREATE_OS_THREADS
     try:
         step(started.start())
         CORE = started
         scan(tell=False)
+        if started.runtime.refused:
+            raise errors.NeedToCreateThreads()
     except BaseException:
         CORE = None
         step(started.stop())
@@ -39,7 +44,6 @@ cdef CK_RV initialize(Call *call) except *:
 
 cdef object configuration(const CK_C_INITIALIZE_ARGS *arguments):
     """Load the configuration, with the init string in pReserved if the configuration allows one."""
-    from ferrohsm import config
     environment = {}
     cdef const char *found
     for name in config.ENVIRONMENT:  # the process's own, not what os.environ saw when the interpreter started
@@ -84,6 +88,7 @@ cdef CK_RV C_Finalize(CK_VOID_PTR pReserved) noexcept nogil:
     clear(&call)
     if pReserved != NULL:
         return CKR_ARGUMENTS_BAD
+    ferro_slots_resume()  # nobody waits any more, and closing what is dispatched may take a wait of our own
     call.session = ferro_session_detach_any(NULL, &last)
     while call.session != NULL:
         call.slot = call.session.slot

@@ -1,25 +1,15 @@
 # Values across the border: copied in, copied out, with bounded counts, sizes and nesting.
 
-from ferrohsm import constants as ck
+from ferrohsm.attribute_kinds import ULONG, ULONGS
+from ferrohsm.attributes import kind as attribute_kind, sensitive_types
 
 cdef enum:
     COUNT_LIMIT = 4096  # attributes in one template, with those inside it
     DEPTH_LIMIT = 2  # templates inside templates
     TEMPLATE_LIMIT = 0x4000000  # bytes of all values of one template
 
-cdef frozenset SECRET_VALUES = frozenset(
-    {
-        ck.CKA_VALUE,
-        ck.CKA_PRIVATE_EXPONENT,
-        ck.CKA_PRIME_1,
-        ck.CKA_PRIME_2,
-        ck.CKA_EXPONENT_1,
-        ck.CKA_EXPONENT_2,
-        ck.CKA_COEFFICIENT,
-        ck.CKA_SEED,
-    }
-)
-"""Attributes that may hold a secret: they travel as a bytearray, which is wiped."""
+cdef frozenset SECRET_VALUES = sensitive_types()
+"""Attributes that may hold a secret: they travel as a bytearray, which the core wipes."""
 
 cdef struct Budget:
     CK_ULONG count
@@ -73,15 +63,9 @@ cdef object read_value(const CK_ATTRIBUTE *attribute, int depth, Budget *budget)
     return widen(value.type, PyBytes_FromStringAndSize(<const char *>value.pValue, <Py_ssize_t>value.ulValueLen))
 
 
-cdef dict ULONG_KINDS = {}
-"""Where CK_ULONG is not 8 bytes wide (Windows): the attributes that hold one ("ulong") or several ("ulongs")."""
-
-if sizeof(CK_ULONG) != 8:
-    from ferrohsm.attribute_kinds import ULONG as _ULONG, ULONGS as _ULONGS
-    from ferrohsm.attributes import kind as _attribute_kind
-    for _type in {value for name, value in vars(ck).items() if name.startswith("CKA_")}:
-        if _attribute_kind(_type) in (_ULONG, _ULONGS):
-            ULONG_KINDS[_type] = True
+cdef bint holds_ulongs(CK_ATTRIBUTE_TYPE type):
+    """Whether a value is made of CK_ULONGs, and those are not 8 bytes wide here (Windows)."""
+    return sizeof(CK_ULONG) != 8 and attribute_kind(type) in (ULONG, ULONGS)
 
 
 cdef bytes resize(bytes value, int old, int new):
@@ -97,16 +81,16 @@ cdef bytes resize(bytes value, int old, int new):
 
 cdef bytes widen(CK_ATTRIBUTE_TYPE type, bytes value):
     """Return a value of the caller's with each CK_ULONG in the core's 8 bytes."""
-    if sizeof(CK_ULONG) == 8 or type not in ULONG_KINDS or len(value) % sizeof(CK_ULONG):
-        return value
-    return resize(value, sizeof(CK_ULONG), 8)
+    if holds_ulongs(type) and len(value) % sizeof(CK_ULONG) == 0:
+        return resize(value, sizeof(CK_ULONG), 8)
+    return value
 
 
 cdef object narrow(CK_ATTRIBUTE_TYPE type, object value):
     """Return a value of the core's with each CK_ULONG as wide as the caller's."""
-    if sizeof(CK_ULONG) == 8 or type not in ULONG_KINDS or len(value) % 8:
-        return value
-    return resize(bytes(value), 8, sizeof(CK_ULONG))
+    if holds_ulongs(type) and len(value) % 8 == 0:
+        return resize(bytes(value), 8, sizeof(CK_ULONG))
+    return value
 
 
 cdef CK_RV write_attributes(CK_ATTRIBUTE *template, CK_ULONG count, list values) except *:
@@ -218,7 +202,14 @@ cdef bytearray read_pin(const CK_BYTE *pin, CK_ULONG length):
 # Handles.
 
 
+cdef unsigned long long login_epoch(ferro_slot *slot) noexcept nogil:
+    cdef ferro_slot_copy copy
+    ferro_slot_read(slot, &copy)
+    return copy.epoch
+
+
 cdef unsigned long long epoch_of(ferro_slot *slot) noexcept nogil:
+    """The epoch of the login under way, 0 when nobody is logged in."""
     cdef ferro_slot_copy copy
     ferro_slot_read(slot, &copy)
     return copy.epoch if copy.login != FERRO_NOBODY else 0

@@ -72,7 +72,7 @@ cdef CK_RV alone(CK_SESSION_HANDLE handle, int operation, Call *call, work_t wor
 
 cdef CK_RV leave(Call *call, CK_RV rv, int was_alone) noexcept nogil:
     """Leave the session; what was done to it meanwhile overrules the result."""
-    cdef CK_RV fate = ferro_session_fate(call.session)
+    cdef CK_RV fate = ferro_session_fate(call.session, was_alone)
     if fate != CKR_OK:
         rv = fate
         if was_alone:
@@ -148,10 +148,11 @@ cdef CK_RV ready(Call *call, ferro_operation *operation) except *:
     if operation.kind == FERRO_IDLE:
         return CKR_OPERATION_NOT_INITIALIZED
     bound = <object>operation.object
-    if not bound.valid():
+    held = operation.phase == FERRO_HELD_ONCE or operation.phase == FERRO_HELD_FINISH
+    if operation.held_epoch != login_epoch(call.slot) if held else not bound.valid():
         drop_operation(operation)
         return CKR_OPERATION_NOT_INITIALIZED
-    if bound.needs_login:
+    if bound.needs_login and not held:
         return CKR_USER_NOT_LOGGED_IN
     if call.bad:
         drop_operation(operation)
@@ -234,6 +235,7 @@ cdef CK_RV give(Call *call, ferro_operation *operation, object result, int phase
         drop_operation(operation)
         return CKR_HOST_MEMORY
     operation.held_length, operation.input_length = length, call.data_length
+    operation.held_epoch = login_epoch(call.slot)
     operation.phase = phase
     call.out_length[0] = length
     return CKR_BUFFER_TOO_SMALL

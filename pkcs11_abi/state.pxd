@@ -82,6 +82,7 @@ cdef extern from "sessions.h" nogil:
         void *object
         unsigned char *held
         size_t held_length
+        unsigned long long held_epoch
         unsigned char *input
         size_t input_length
         unsigned char *signature
@@ -97,7 +98,7 @@ cdef extern from "sessions.h" nogil:
     void ferro_sessions_prepare()
     CK_RV ferro_session_open(CK_SLOT_ID slot, CK_FLAGS flags, CK_SESSION_HANDLE *handle)
     CK_RV ferro_session_take(CK_SESSION_HANDLE handle, int alone, CK_FLAGS running, ferro_session **session)
-    CK_RV ferro_session_fate(ferro_session *session)
+    CK_RV ferro_session_fate(ferro_session *session, int alone)
     int ferro_session_leave(ferro_session *session, int alone)
     CK_RV ferro_session_detach(CK_SESSION_HANDLE handle, ferro_session **session, int *last)
     ferro_session *ferro_session_detach_any(ferro_slot *slot, int *last)

@@ -128,7 +128,7 @@ CK_RV ferro_session_take(CK_SESSION_HANDLE handle, int alone, CK_FLAGS running, 
     return rv;
 }
 
-CK_RV ferro_session_fate(ferro_session *session)
+CK_RV ferro_session_fate(ferro_session *session, int alone)
 {
     shard *part = shard_of(session->handle);
     CK_RV rv = CKR_OK;
@@ -136,7 +136,7 @@ CK_RV ferro_session_fate(ferro_session *session)
     ferro_lock(&part->mutex);
     if (session->closed)
         rv = CKR_SESSION_CLOSED;
-    else if (session->cancelled & session->running)
+    else if (alone && (session->cancelled & session->running) != 0)
         rv = CKR_FUNCTION_CANCELED;
     ferro_unlock(&part->mutex);
     return rv;

@@ -38,6 +38,7 @@ typedef struct ferro_operation {
     void *object;               /* FERRO_PYTHON: an owned reference, touched only with the interpreter's lock */
     unsigned char *held;        /* a result that did not fit yet (FERRO_HELD_...), wiped when it is given back */
     size_t held_length;
+    unsigned long long held_epoch; /* the slot's login epoch then: after a logout the result is not given out */
     unsigned char *input;       /* the input it was computed from: another input is another operation */
     size_t input_length;
     unsigned char *signature;   /* C_VerifySignatureInit's signature */
@@ -69,7 +70,7 @@ CK_RV ferro_session_open(CK_SLOT_ID slot, CK_FLAGS flags, CK_SESSION_HANDLE *han
 CK_RV ferro_session_take(CK_SESSION_HANDLE handle, int alone, CK_FLAGS running, ferro_session **session);
 
 /* What happened to the session while a call had it: CKR_OK, CKR_SESSION_CLOSED or CKR_FUNCTION_CANCELED. */
-CK_RV ferro_session_fate(ferro_session *session);
+CK_RV ferro_session_fate(ferro_session *session, int alone);
 
 /* Leave it. Returns 1 when the session was closed and this was the last user: the caller tears it down. */
 int ferro_session_leave(ferro_session *session, int alone);
