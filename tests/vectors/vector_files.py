@@ -1,7 +1,7 @@
 """Where known answers come from and how their files are read.
 
-`cryptography_vectors` (PyPI) carries NIST's CAVP responses, the RFCs' and PKCS#1's examples; Wycheproof is read
-from a checkout of https://github.com/C2SP/wycheproof that ``WYCHEPROOF`` names.
+`cryptography_vectors` (PyPI) carries NIST's CAVP responses, the RFCs' and PKCS#1's examples. Wycheproof is
+read from a checkout of https://github.com/C2SP/wycheproof that ``WYCHEPROOF`` names.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def root() -> Path:
 def records(path: Path, first: str) -> Iterator[dict[str, str]]:
     """Yield the records of a file in NIST's style; `first` is the field that begins one.
 
-    Fields and bracketed headers before it hold for all records that follow, as the files mean it. A bare FAIL is
-    the field ``Result``; ``section`` is the last header that is no assignment.
+    Fields and bracketed headers before it hold for all records that follow, as the files mean it. A bare
+    FAIL is the field ``Result``; ``section`` is the last header that is no assignment.
     """
     common: dict[str, str] = {"section": ""}
     record: dict[str, str] | None = None
@@ -72,7 +72,10 @@ def records(path: Path, first: str) -> Iterator[dict[str, str]]:
 
 
 def pkcs1_examples(path: Path) -> Iterator[tuple[dict[str, int], dict[str, bytes]]]:
-    """Yield key and example of the files that come with PKCS#1: a name ("# Prime 1:"), then lines of hexadecimal."""
+    """Yield key and example of the files that come with PKCS#1.
+
+    They have a name ("# Prime 1:") on one line, then lines of hexadecimal.
+    """
     key: dict[str, int] = {}
     example: dict[str, bytes] = {}
     for name, value in _named_values(path):
