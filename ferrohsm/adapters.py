@@ -197,6 +197,17 @@ class HardwareKeyStore(Protocol):
     async def close(self) -> None: ...
 
 
+class ExchangingKeyStore(Protocol):
+    """What a store offers beside `HardwareKeyStore` when other processes may change its objects too.
+
+    Without it the core uses `replace`, and of two processes that change one object at the same moment
+    the later one wins with all its attributes.
+    """
+
+    async def exchange(self, oid: int, before: Attributes, after: Attributes) -> bool:
+        """Replace the attributes if they still are `before`; False, and nothing done, when they are not."""
+
+
 class AdapterSlot(Protocol):
     """A slot of an adapter: identity, description, token and engine."""
 

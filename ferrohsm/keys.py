@@ -130,17 +130,21 @@ async def copy_object(session: Session, oid: int, template: Template) -> int:
 
 async def set_attributes(session: Session, oid: int, template: Template) -> None:
     """Change attributes (``C_SetAttributeValue``)."""
+    async with session.token.objects.changing:
+        while not await _try_to_set(session, oid, template):
+            """Another process was faster: all is checked again, against what the object is now."""
+
+
+async def _try_to_set(session: Session, oid: int, template: Template) -> bool:
     objects = session.token.objects
-    async with objects.changing:
-        entry = await objects.hold(oid)
-        try:
-            await check_change(session, entry)
-            changed = change(entry.attributes, template, copying=False, so=session.token.so_logged_in)
-            await _check_public_key(session, copied({**entry.attributes, **changed}), changed)
-            if changed:
-                await objects.change(session, entry, _erased(changed))
-        finally:
-            entry.release()
+    entry = await objects.hold(oid)
+    try:
+        await check_change(session, entry)
+        changed = change(entry.attributes, template, copying=False, so=session.token.so_logged_in)
+        await _check_public_key(session, copied({**entry.attributes, **changed}), changed)
+        return not changed or await objects.change(session, entry, _erased(changed))
+    finally:
+        entry.release()
 
 
 def _erased(changed: Attributes) -> dict[int, Value | None]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 from _thread import allocate_lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ferrohsm import constants as ck
-from ferrohsm.adapters import Attributes, HardwareKeyStore, Template, Value
+from ferrohsm.adapters import Attributes, ExchangingKeyStore, HardwareKeyStore, Template, Value
 from ferrohsm.attribute_kinds import SENSITIVE as SENSITIVE_RULE
 from ferrohsm.attribute_kinds import TRUE, number
 from ferrohsm.attributes import is_hidden, matches, rules_of, search_form
@@ -205,8 +205,11 @@ class ObjectRegistry:
             await self.remove(await self.hold(public_oid))
             raise
 
-    async def change(self, session: Session, entry: Entry, changed: dict[int, Value | None]) -> None:
-        """Give an object its changed attributes; None removes one. The caller has its `changing` turn."""
+    async def change(self, session: Session, entry: Entry, changed: dict[int, Value | None]) -> bool:
+        """Give an object its changed attributes; None removes one. The caller has its `changing` turn.
+
+        Returns False when another process has changed the object since `entry` was read.
+        """
         attributes = copied(entry.attributes)
         for attribute, value in changed.items():
             if value is None:
@@ -215,11 +218,11 @@ class ObjectRegistry:
                 attributes[attribute] = value
         if entry.oid > 0:
             try:
-                await self._store.replace(entry.oid, attributes)
+                done = await self._replace(entry, attributes)
             finally:
                 wipe(attributes)
             self._drop(entry.oid, gone=False)
-            return
+            return done
         changed_entry = Entry(entry.oid, attributes)
         with self._lock:
             there = self._session_objects.get(entry.oid) is entry
@@ -230,6 +233,14 @@ class ObjectRegistry:
         else:  # its session was closed, or its user logged out, meanwhile
             changed_entry.retire(gone=True)
             raise ObjectHandleInvalid()
+        return True
+
+    async def _replace(self, entry: Entry, attributes: Attributes) -> bool:
+        store = self._store
+        if hasattr(store, "exchange"):  # isinstance would import inspect for it
+            return await cast("ExchangingKeyStore", store).exchange(entry.oid, entry.attributes, attributes)
+        await store.replace(entry.oid, attributes)
+        return True
 
     async def remove(self, entry: Entry) -> None:
         """Destroy an object."""

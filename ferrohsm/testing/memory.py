@@ -129,6 +129,17 @@ class MemoryStore:
             self._generation += 1
             self.objects[oid] = copied(attributes)
 
+    async def exchange(self, oid: int, before: Attributes, after: Attributes) -> bool:
+        """Keep a copy of `after` if `before` is what is there."""
+        self._writable()
+        wipe(await self.read(oid))
+        with self._lock:
+            if self.objects.get(oid) != before:
+                return False
+            self._generation += 1
+            self.objects[oid] = copied(after)
+            return True
+
     async def delete(self, oid: int) -> None:
         """Overwrite the secrets and forget the object."""
         self._writable()

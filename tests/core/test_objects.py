@@ -7,7 +7,7 @@ from house import FALSE, P256, SLOT, TRUE, House
 
 from ferrohsm import constants as ck
 from ferrohsm import objects, searching
-from ferrohsm.adapters import Function
+from ferrohsm.adapters import Attributes, Function
 from ferrohsm.attribute_kinds import number, ulong
 from ferrohsm.core import INVALID, SENSITIVE
 from ferrohsm.errors import (
@@ -433,6 +433,36 @@ def test_change_by_another_process(house: House, session: Session) -> None:
     with pytest.raises(ObjectHandleInvalid):
         house.one(session, oid, ck.CKA_LABEL)
     assert entry.retired
+
+
+def test_change_at_the_same_moment_as_another_process(
+    house: House, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oid = house.aes(session, ON_TOKEN, (ck.CKA_SENSITIVE, FALSE))
+    exchange = house.store.exchange
+    others = [(ck.CKA_SENSITIVE, TRUE), (ck.CKA_LABEL, b"theirs"), (ck.CKA_MODIFIABLE, FALSE)]
+
+    async def late(oid: int, before: Attributes, after: Attributes) -> bool:
+        if others:
+            attribute, value = others.pop(0)
+            house.store.objects[oid][attribute] = value
+        return await exchange(oid, before, after)
+
+    monkeypatch.setattr(house.store, "exchange", late)
+    with pytest.raises(ActionProhibited):  # by then the object is not modifiable any more
+        step(house.core.set_attributes(session, oid, [label(b"ours")]))
+    del house.store.objects[oid][ck.CKA_MODIFIABLE]
+    step(house.store.create({ck.CKA_CLASS: ulong(ck.CKO_DATA)}))  # moves the generation
+    others = [(ck.CKA_ID, b"theirs")]
+    step(house.core.set_attributes(session, oid, [label(b"ours")]))
+    assert house.get(session, oid, ck.CKA_LABEL, ck.CKA_SENSITIVE, ck.CKA_ID) == [b"ours", TRUE, b"theirs"]
+
+
+def test_store_that_only_replaces(house: House, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(type(house.store), "exchange")
+    oid = house.aes(session, ON_TOKEN)
+    step(house.core.set_attributes(session, oid, [label(b"new")]))
+    assert house.one(session, oid, ck.CKA_LABEL) == b"new"
 
 
 def test_bounded_cache(house: House, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
