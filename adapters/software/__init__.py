@@ -1,0 +1,104 @@
+"""The software adapter: tokens in a directory, keys computed here.
+
+Slots are the tokens of the data directory and, listed last, a free one: the token that is made next.
+Without a data directory there is one slot with no token in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ferrohsm import __version__
+from ferrohsm_adapters.software.engine import Engine
+
+if TYPE_CHECKING:
+    from ferrohsm.adapters import HardwareKeyStore, HardwareSigner
+    from ferrohsm.config import SlotSection
+    from ferrohsm.store.directory import TokenDirectory
+
+MANUFACTURER = "FerroHSM"
+# The slot of a configuration that has no place for tokens: any id would do, it never gets one.
+_EMPTY_SLOT = 1
+
+
+class Slot:
+    """A slot: a token of the directory, the free one, or (`store` is None) one without a token."""
+
+    __slots__ = ("description", "free", "id", "manufacturer", "signer", "store")
+
+    store: HardwareKeyStore
+
+    def __init__(
+        self, id: int, description: str, store: HardwareKeyStore | None, signer: HardwareSigner, free: bool
+    ) -> None:
+        self.id = id
+        self.description = description
+        self.manufacturer = MANUFACTURER
+        # The protocol has a store always; the core reads None as "no token in the slot".
+        self.store = store  # type: ignore[assignment]
+        self.signer = signer
+        self.free = free
+
+    def __repr__(self) -> str:
+        """Return the slot's id and what is in it."""
+        return f"<Slot {self.id}{' (free)' if self.free else ''}>"
+
+
+class Adapter:
+    """Made with its section of the configuration (``[slots.NAME]``, ``adapter = "software"``)."""
+
+    name = "software"
+    version = __version__
+    inline = True
+
+    def __init__(self, section: SlotSection) -> None:
+        self.section = section
+        self.engine = Engine()
+        self.directory: TokenDirectory | None = None
+        self._slots: dict[str, Slot] = {}
+        self._empty: Slot | None = None
+
+    async def open(self) -> None:
+        """Open the data directory. Raises what keeps it from being read or made."""
+        path = self.section.options.get("data_dir")
+        if path is None:
+            return
+        from ferrohsm.store.directory import TokenDirectory
+
+        self.directory = TokenDirectory(path, self.section.config)
+
+    async def slots(self) -> Sequence[Slot]:
+        """Return the tokens that are there now and the free slot, each the same object every time."""
+        if self.directory is None:
+            if self._empty is None:
+                self._empty = Slot(_EMPTY_SLOT, self._description(), None, self.engine, False)
+            return [self._empty]
+        found: dict[str, Slot] = {}
+        for serial, slot_id, store in self.directory.tokens():
+            found[serial] = self._slot(serial, slot_id, store, free=False)
+        if self.section.options.get("free_slot", True):
+            reserved = self.directory.reserved()
+            if reserved is not None and reserved[0] not in found:
+                serial, slot_id, store = reserved
+                found[serial] = self._slot(serial, slot_id, store, free=True)
+        self._slots = found
+        return list(found.values())
+
+    async def close(self) -> None:
+        """Close every token of the directory."""
+        self._slots.clear()
+        directory, self.directory = self.directory, None
+        if directory is not None:
+            await directory.close()
+
+    def _slot(self, serial: str, slot_id: int, store: HardwareKeyStore, *, free: bool) -> Slot:
+        slot = self._slots.get(serial)
+        if slot is None or slot.store is not store:
+            return Slot(slot_id, self._description(), store, self.engine, free)
+        # The free slot that became a token stays where it is.
+        slot.free = free
+        return slot
+
+    def _description(self) -> str:
+        return f"FerroHSM software slot {self.section.name}"
