@@ -151,9 +151,8 @@ def _normal_template(template: Template) -> Value:
             raise AttributeTypeInvalid(_name(attribute))
         if rule.kind == TEMPLATE:
             raise TemplateInconsistent(f"{_name(attribute)} inside a template")
-        inner[attribute] = bytes(value) if isinstance(value, bytearray) else value
-        if not well_formed(rule.kind, value):
-            raise AttributeValueInvalid(_name(attribute))
+        kept = normal(rule, value)
+        inner[attribute] = bytes(kept) if isinstance(kept, bytearray) else kept
     return tuple(inner.items())
 
 

@@ -28,6 +28,7 @@ from ferrohsm.policy import (
     check_destroy,
     check_key,
     check_mechanism,
+    check_no_login_needed,
     check_wrap,
 )
 from ferrohsm.sessions import Session
@@ -283,6 +284,7 @@ async def unwrap_key(
     unwrapping = await hold_key(session, unwrapping_oid, Function.UNWRAP)
     try:
         check_key(row, Function.UNWRAP, unwrapping)
+        check_no_login_needed(unwrapping)
         template = _with_template_of(unwrapping, ck.CKA_UNWRAP_TEMPLATE, template)
         attributes = compose(UNWRAP, template, {}, so=token.so_logged_in)
         if number(attributes[ck.CKA_CLASS]) not in (ck.CKO_SECRET_KEY, ck.CKO_PRIVATE_KEY):
@@ -324,6 +326,7 @@ async def derive_key(session: Session, mechanism: Mechanism, base_oid: int, temp
     base = await hold_key(session, base_oid, Function.DERIVE)
     try:
         check_key(row, Function.DERIVE, base)
+        check_no_login_needed(base)
         template = _with_template_of(base, ck.CKA_DERIVE_TEMPLATE, template)
         implied: Attributes = {ck.CKA_CLASS: ulong(ck.CKO_SECRET_KEY)}
         if ck.CKA_KEY_TYPE not in collapse(template):

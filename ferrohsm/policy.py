@@ -120,6 +120,16 @@ def check_key(row: Row, function: int, entry: Entry) -> None:
             raise MechanismInvalid(f"{ck.name('CKM', row.type)} is not in CKA_ALLOWED_MECHANISMS")
 
 
+def check_no_login_needed(entry: Entry) -> None:
+    """Refuse a key that wants the PIN at each use where there is no moment to give it.
+
+    ``C_UnwrapKey`` and ``C_DeriveKey`` are one call each, and "omitting to re-authenticate … will result
+    in CKR_USER_NOT_LOGGED_IN to be returned from calls using the key". Raises `UserNotLoggedIn`.
+    """
+    if entry.flag(ck.CKA_ALWAYS_AUTHENTICATE):
+        raise UserNotLoggedIn("CKA_ALWAYS_AUTHENTICATE, and this function has no second step")
+
+
 def check_wrap(wrapping: Entry, target: Entry) -> None:
     """Check that `target` may leave under `wrapping` (``C_WrapKey``).
 

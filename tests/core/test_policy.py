@@ -20,7 +20,7 @@ from ferrohsm.errors import (
     UserNotLoggedIn,
     WrappingKeyTypeInconsistent,
 )
-from ferrohsm.parameters import Mechanism
+from ferrohsm.parameters import Ecdh1, Mechanism
 from ferrohsm.policy import USES
 from ferrohsm.runtime import step
 from ferrohsm.sessions import Session
@@ -165,6 +165,16 @@ def test_always_authenticate(house: House, session: Session) -> None:
     assert step(house.core.begin(session, Function.SIGN, ECDSA, private)).needs_login
     _, plain = house.ec(session)
     assert not step(house.core.begin(session, Function.SIGN, ECDSA, plain)).needs_login
+
+
+def test_always_authenticate_without_a_second_step(house: House, session: Session) -> None:
+    flags = [(ck.CKA_ALWAYS_AUTHENTICATE, TRUE), (ck.CKA_DERIVE, TRUE)]
+    public, private = house.ec(session, private=flags)
+    point = house.one(session, public, ck.CKA_EC_POINT)
+    assert isinstance(point, bytes)
+    mechanism = Mechanism(ck.CKM_ECDH1_DERIVE, Ecdh1(ck.CKD_NULL, b"", point))
+    with pytest.raises(UserNotLoggedIn):
+        step(house.core.derive_key(session, mechanism, private, []))
 
 
 def test_operation_is_used_once(house: House, session: Session) -> None:
