@@ -76,7 +76,7 @@ class Encryption(RsaOperation):
     def __init__(self, key: rsa.RSAPublicKey, scheme: Any, overhead: int) -> None:
         super().__init__(key)
         self.padding = scheme
-        self.room = self.size - overhead
+        self.room = room_of(self.size, overhead)
 
     def _check_input(self, length: int) -> None:
         if length > self.room:
@@ -96,7 +96,7 @@ class Decryption(RsaOperation):
     def __init__(self, key: rsa.RSAPrivateKey, scheme: Any, overhead: int) -> None:
         super().__init__(key)
         self.padding = scheme
-        self.room = self.size - overhead
+        self.room = room_of(self.size, overhead)
 
     def once_length(self, length: int) -> int:
         self._check_input(length)
@@ -251,6 +251,13 @@ class RawPublic(RsaOperation):
         return pow(value, self.numbers.e, self.numbers.n).to_bytes(self.size, "big")
 
 
+def room_of(size: int, overhead: int) -> int:
+    """Return the bytes that padding leaves of a block. Raises `KeySizeRange` when it does not even fit."""
+    if overhead > size:
+        raise KeySizeRange("the modulus is too short for this padding")
+    return size - overhead
+
+
 def recovered(key: rsa.RSAPublicKey, signature: memoryview) -> bytes:
     """Return the message in a PKCS#1 v1.5 signature."""
     try:
@@ -336,7 +343,7 @@ def encrypt_secret(key: Key, mechanism: Mechanism, value: bytes) -> bytes:
     """Return a secret under a wrapping RSA key; the secret may be too long (`KeySizeRange`)."""
     scheme, overhead = encryption_scheme(mechanism)
     public = public_key(key)
-    if len(value) > (public.key_size + 7) // 8 - overhead:
+    if len(value) > room_of((public.key_size + 7) // 8, overhead):
         raise KeySizeRange("the key is too long for the wrapping key")
     return public.encrypt(value, scheme)
 

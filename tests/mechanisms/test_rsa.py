@@ -173,6 +173,16 @@ def test_oaep_refuses_what_the_engine_lacks(driver: Driver, rsa: Pair) -> None:
             driver.encrypt(ck.CKM_RSA_PKCS_OAEP, rsa[0], b"x", wrong)
 
 
+def test_oaep_needs_a_modulus_that_it_fits(driver: Driver) -> None:
+    public, private = driver.rsa_pair(1024)
+    parameter = RsaOaep(ck.CKM_SHA512, ck.CKG_MGF1_SHA512, ck.CKZ_DATA_SPECIFIED, b"")
+    for function, key in ((Function.ENCRYPT, public), (Function.DECRYPT, private)):
+        with pytest.raises(errors.KeySizeRange):
+            driver.begin(function, ck.CKM_RSA_PKCS_OAEP, key, parameter)
+    with pytest.raises(errors.KeySizeRange):
+        driver.wrap(ck.CKM_RSA_PKCS_OAEP, public, driver.aes(bytes(16)), parameter)
+
+
 def test_raw_rsa_is_public_only(driver: Driver, rsa: Pair) -> None:
     public, private = rsa
     numbers = public_key(public).public_numbers()
