@@ -101,6 +101,8 @@ class Core:
     async def start(self) -> None:
         """Open the adapters. One that cannot be opened leaves an empty slot and a line in the log."""
         log.configure(self.config.log)
+        if self.config.data_dir is None and self.config.data_problem:
+            log.event("warning", "there is no place for tokens", why=self.config.data_problem)
         self.members = load(self.config)
         for member in self.members:
             if member.adapter is not None:
@@ -147,9 +149,12 @@ class Core:
                 empty[views[-1].id] = member
                 continue
             for slot in await self._bridge(adapter, adapter.slots()):
+                if slot.id in tokens or slot.id in empty:
+                    log.event("error", "two slots have one id", slot=member.section.name, id=slot.id)
+                    continue
                 token = self._tokens.get(slot.id)
                 if token is None or token.slot is not slot:
-                    token = Token(slot, adapter.inline, self.config)
+                    token = Token(slot, adapter.inline, self.config, member.section.options)
                 tokens[slot.id] = token
                 views.append(await self._bridge(token, _view(token)))
         gone = [token for slot_id, token in self._tokens.items() if tokens.get(slot_id) is not token]

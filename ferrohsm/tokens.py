@@ -6,7 +6,7 @@ by all sessions that the process has with the token.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import AdapterSlot, Attributes, HardwareKeyStore, HardwareSigner, TokenStatus
@@ -88,7 +88,7 @@ class TokenInfo:
 class Token:
     """A slot that is there, with the token in it."""
 
-    def __init__(self, slot: AdapterSlot, inline: bool, config: Config) -> None:
+    def __init__(self, slot: AdapterSlot, inline: bool, config: Config, options: dict[str, Any]) -> None:
         self.slot = slot
         self.id = slot.id
         self.inline = inline
@@ -99,6 +99,7 @@ class Token:
         self.operations: set[BoundOperation] = set()
         self.objects = ObjectRegistry(self)
         self._config = config
+        self._ec_point: str = options.get("ec_point", config.ec_point)
         self._mechanisms: dict[int, tuple[int, int, int]] | None = None
 
     @property
@@ -156,9 +157,7 @@ class Token:
         """Return ``CKA_EC_POINT`` in the form that the configuration asks for."""
         value = attributes[ck.CKA_EC_POINT]
         assert isinstance(value, bytes)
-        options = getattr(self.slot, "options", None) or {}
-        form = options.get("ec_point", self._config.ec_point)
-        if form == "raw" and attributes.get(ck.CKA_KEY_TYPE) in _RAW_POINT_TYPES:
+        if self._ec_point == "raw" and attributes.get(ck.CKA_KEY_TYPE) in _RAW_POINT_TYPES:
             return raw_point(value)
         return value
 

@@ -138,6 +138,29 @@ def test_slots_come_and_go(house: House) -> None:
     adapter.members.append(house.slot)  # type: ignore[attr-defined]
 
 
+def test_two_slots_with_one_id(plugins: Path, tmp_path: Path) -> None:
+    core = start(section("a", "good", slot=5), section("b", "good", slot=5), logged=tmp_path / "log")
+    assert [view.id for view in step(core.slots())] == [5]
+    assert '"slot": "b"' in (tmp_path / "log").read_text()
+    step(core.stop())
+
+
+def test_no_place_for_tokens(tmp_path: Path) -> None:
+    software = section("software", "software", data_dir=None, free_slot=True, ec_point="der")
+    config = Config(slots=[software], data_problem="there is no home; set data_dir")
+    config.log = LogSettings(target=str(tmp_path / "log"))
+    core = Core(config)
+    step(core.start())
+    [view] = step(core.slots())
+    assert not view.token_present
+    with pytest.raises(TokenNotPresent):
+        step(core.token_info(view.id))
+    with pytest.raises(TokenNotPresent):
+        core.open_session(view.id, 1, True)
+    assert "set data_dir" in (tmp_path / "log").read_text()
+    step(core.stop())
+
+
 def test_slot_without_a_token(house: House) -> None:
     house.slot.store = None  # type: ignore[assignment]
     [view] = step(house.core.slots())
