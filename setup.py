@@ -37,7 +37,13 @@ def paths(pattern: str) -> list[str]:
 def build_id() -> str:
     """Return the identity of this build: a digest of every source that ends up in it."""
     digest = hashlib.sha256()
-    patterns = ("pkcs11_abi/**/*.[chp]*", "ferrohsm/**/*.py", "adapters/**/*.[chp]*", "include/*.h", "setup.py")
+    patterns = (
+        "pkcs11_abi/**/*.[chp]*",
+        "ferrohsm/**/*.py",
+        "adapters/**/*.[chp]*",
+        "include/*.h",
+        "setup.py",
+    )
     for name in sorted({name for pattern in patterns for name in paths(pattern)}):
         path = ROOT / name
         if path.is_dir() or "__pycache__" in name or name == "ferrohsm/_build.py" or name in CYTHON_OUTPUT:
@@ -46,7 +52,9 @@ def build_id() -> str:
     return digest.hexdigest()[:20]
 
 
-CYTHON_OUTPUT = {str(Path(name).with_suffix(".c")) for name in paths("pkcs11_abi/*.pyx") + paths("adapters/**/*.pyx")}
+CYTHON_OUTPUT = {
+    str(Path(name).with_suffix(".c")) for name in paths("pkcs11_abi/*.pyx") + paths("adapters/**/*.pyx")
+}
 
 
 def write_if_changed(path: Path, text: str) -> None:
@@ -102,7 +110,8 @@ def loader() -> Extension:
         include_dirs=["include", "pkcs11_abi/loader"],
         define_macros=macros,
         libraries=libraries,
-        extra_compile_args=compile_flags() + ([] if WINDOWS else ["-Wall", "-Wextra", "-Wno-unused-parameter"]),
+        extra_compile_args=compile_flags()
+        + ([] if WINDOWS else ["-Wall", "-Wextra", "-Wno-unused-parameter"]),
         extra_link_args=link,
         depends=paths("pkcs11_abi/loader/*.h") + paths("include/*.h") + paths("pkcs11_abi/loader/export*"),
     )
@@ -163,7 +172,9 @@ def kernels() -> Extension | None:
         libraries=libraries,
         extra_compile_args=compile_flags(),
         extra_link_args=link,
-        depends=paths("adapters/software/kernels/*.h") + paths("adapters/software/kernels/*.px[di]") + paths("include/*.h"),
+        depends=paths("adapters/software/kernels/*.h")
+        + paths("adapters/software/kernels/*.px[di]")
+        + paths("include/*.h"),
     )
 
 
@@ -179,11 +190,15 @@ def openssl() -> tuple[list[str], str]:
         sys.exit(f"FERROHSM_OPENSSL={prefix}: there is no {name} below it")
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     try:
-        found = subprocess.run([*compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+        found = subprocess.run(
+            [*compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         found = None
     if found is None or not os.path.isabs(found.stdout.strip()):
-        sys.exit(f"There is no static {name}: install libssl-dev (or openssl-devel), or set FERROHSM_OPENSSL=prefix")
+        sys.exit(
+            f"There is no static {name}: install libssl-dev (or openssl-devel), or set FERROHSM_OPENSSL=prefix"
+        )
     return [], found.stdout.strip()
 
 

@@ -1,8 +1,8 @@
 """What the loader has Python do before it imports the ABI.
 
-In an interpreter that the loader started, sys.path is that of our own environment. In a host program's interpreter
-nothing is added to sys.path: a finder serves our own packages from our own site-packages, and their dependencies only
-when the host has none.
+In an interpreter that the loader started, sys.path is that of our own environment. In a host program's
+interpreter nothing is added to sys.path: a finder serves our own packages from our own site-packages, and
+their dependencies only when the host has none.
 """
 
 from __future__ import annotations
@@ -29,23 +29,13 @@ class _Finder:
 
         return PathFinder.find_spec(name, [self.site])
 
-    def find_distributions(self, context: object = None) -> object:
-        """Return our environment's distributions that offer adapters, for importlib.metadata."""
-        if self.names is not OWN:
-            return []
-        from importlib.metadata import DistributionFinder, MetadataPathFinder
-
-        name = getattr(context, "name", None)
-        found = MetadataPathFinder.find_distributions(DistributionFinder.Context(name=name, path=[self.site]))
-        return [d for d in found if any(e.group == "ferrohsm.adapters" for e in d.entry_points)]
-
 
 def prepare(site: str, hosted: int, before_fork: object, after_fork_parent: object) -> str:
     """Make our packages importable and return the build id of the Python part.
 
     Raises ImportError with a clear text when the interpreter holds something that we cannot work with.
     """
-    # Whoever imports this module first sets a handler for SIGINT. The loader restores the handlers when this is done.
+    # Its first import sets a handler for SIGINT, here where the loader restores the handlers afterwards.
     import _signal  # noqa: F401
 
     _check_origin(site)
@@ -67,7 +57,7 @@ def _check_origin(site: str) -> None:
     for name in OWN & sys.modules.keys():
         for folder in getattr(sys.modules[name], "__path__", ()):
             if not os.path.samefile(os.path.dirname(folder), site):
-                raise ImportError(f"this process has already imported {name} from another installation: {folder}")
+                raise ImportError(f"this process has already imported another {name}: {folder}")
 
 
 def _join_host(site: str) -> None:
@@ -82,6 +72,6 @@ def _join_host(site: str) -> None:
     version = tuple(int(part) for part in cryptography.__version__.split(".")[:2])
     if version < CRYPTOGRAPHY:
         raise ImportError(
-            f"this process uses cryptography {cryptography.__version__}, "
-            f"but FerroHSM needs {'.'.join(map(str, CRYPTOGRAPHY))} or newer: upgrade it in the host's environment"
+            f"this process uses cryptography {cryptography.__version__}, but FerroHSM needs "
+            f"{'.'.join(map(str, CRYPTOGRAPHY))} or newer: upgrade it in the host's environment"
         )

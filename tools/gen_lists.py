@@ -159,7 +159,9 @@ def lists(facts: dict[str, Any]) -> str:
     functions = facts["functions"]
     parts = [f"/* {NOTICE} */\n", "#include <string.h>\n\n", '#include "gate.h"\n#include "trace.h"\n\n']
     parts.append("static CK_RV ferro_get_function_list(CK_FUNCTION_LIST_PTR_PTR ppFunctionList);\n")
-    parts.append("static CK_RV ferro_get_interface_list(CK_INTERFACE_PTR pInterfacesList, CK_ULONG_PTR pulCount);\n")
+    parts.append(
+        "static CK_RV ferro_get_interface_list(CK_INTERFACE_PTR pInterfacesList, CK_ULONG_PTR pulCount);\n"
+    )
     parts.append(
         "static CK_RV ferro_get_interface(CK_UTF8CHAR_PTR pInterfaceName, CK_VERSION_PTR pVersion,\n"
         "                                 CK_INTERFACE_PTR_PTR ppInterface, CK_FLAGS flags);\n\n"
@@ -200,7 +202,8 @@ def outputs() -> dict[Path, str]:
         LOADER / "lists.c": lists(facts),
         LOADER / "names.c": name_tables(facts),
         LOADER / "export.map": f"/* {NOTICE} */\n{{\n    global:\n{versioned}    local:\n        *;\n}};\n",
-        LOADER / "exports.def": f"; {NOTICE}\nLIBRARY pkcs11\nEXPORTS\n" + "".join(f"    {n}\n" for n in exported),
+        LOADER / "exports.def": f"; {NOTICE}\nLIBRARY pkcs11\nEXPORTS\n"
+        + "".join(f"    {n}\n" for n in exported),
         LOADER / "exports.txt": f"# {NOTICE}\n" + "".join(f"_{name}\n" for name in exported),
     }
 

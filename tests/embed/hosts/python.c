@@ -1,0 +1,130 @@
+/* A program that embeds Python itself. Built against a Python, named by the flags of the compiler. */
+#include <Python.h>
+
+#include "host.h"
+
+static void *visit(void *unused)
+{
+    (void)unused;
+    work_once();
+    return NULL;
+}
+
+static void run(const char *code)
+{
+    if (PyRun_SimpleString(code) != 0)
+        FAIL("a Python exception");
+}
+
+/* With the GIL, without it, and from a thread that Python doesn't know. */
+static void work_in_every_way(void)
+{
+    pthread_t thread;
+    OK(p11->C_Initialize(NULL));
+    work_once();
+    PyThreadState *state = PyEval_SaveThread();
+    work_once();
+    CHECK(pthread_create(&thread, NULL, visit, NULL) == 0);
+    pthread_join(thread, NULL);
+    PyEval_RestoreThread(state);
+}
+
+/* os.fork in the host: the child may initialize. */
+static void fork_in_python(void)
+{
+    run("import os\n"
+        "def child():\n"
+        "    return os.fork()\n");
+    PyObject *main_module = PyImport_AddModule("__main__");
+    PyObject *pid = PyObject_CallMethod(main_module, "child", NULL);
+    CHECK(pid != NULL);
+    pid_t child = (pid_t)PyLong_AsLong(pid);
+    Py_DECREF(pid);
+    if (child == 0) {
+        CK_INFO info;
+        EXPECT(CKR_CRYPTOKI_NOT_INITIALIZED, p11->C_GetInfo(&info));
+        OK(p11->C_Initialize(NULL));
+        work_once();
+        OK(p11->C_Finalize(NULL));
+        _exit(0);
+    }
+    CHECK(await(child, 30) == 0);
+    work_once();
+}
+
+/* Without site-packages of its own, or with what the environment says. */
+static void start_python(int site)
+{
+    PyConfig config;
+    PyConfig_InitPythonConfig(&config);
+    config.site_import = site;
+    config.install_signal_handlers = 0;
+    CHECK(!PyStatus_Exception(Py_InitializeFromConfig(&config)));
+    PyConfig_Clear(&config);
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc > 2);
+    const char *mode = argv[2];
+    if (strcmp(mode, "other") == 0) {
+        Py_Initialize();
+        load(argv[1]);
+        EXPECT(CKR_GENERAL_ERROR, p11->C_Initialize(NULL));
+        CK_INFO info;
+        EXPECT(CKR_CRYPTOKI_NOT_INITIALIZED, p11->C_GetInfo(&info));
+        EXPECT(CKR_GENERAL_ERROR, p11->C_Initialize(NULL));
+        run("import sys, json\nassert sys.version_info[0] == 3\n");
+        CHECK(Py_FinalizeEx() == 0);
+        return 0;
+    }
+    if (strcmp(mode, "late") == 0) {
+        /* libpython is in the process, but nobody has started it: the module does. */
+        load(argv[1]);
+        OK(p11->C_Initialize(NULL));
+        work_once();
+        OK(p11->C_Finalize(NULL));
+        return 0;
+    }
+    start_python(strcmp(mode, "site") == 0);
+    run("import sys\n"
+        "path = list(sys.path)\n"
+        "import _signal\n"
+        "handlers = [_signal.getsignal(n) for n in (2, 13, 15)]\n");
+    load(argv[1]);
+    if (strcmp(mode, "site") == 0) {
+        /* The host's path leads to a dependency that is too old. */
+        EXPECT(CKR_GENERAL_ERROR, p11->C_Initialize(NULL));
+        CHECK(Py_FinalizeEx() == 0);
+        return 0;
+    }
+    if (strcmp(mode, "sub") == 0) {
+        PyThreadState *main_state = PyThreadState_Get();
+        PyThreadState *sub = Py_NewInterpreter();
+        CHECK(sub != NULL);
+        EXPECT(CKR_GENERAL_ERROR, p11->C_Initialize(NULL));
+        Py_EndInterpreter(sub);
+        PyThreadState_Swap(main_state);
+        CHECK(Py_FinalizeEx() == 0);
+        return 0;
+    }
+    work_in_every_way();
+    run("assert sys.path == path, sys.path\n"
+        "assert [_signal.getsignal(n) for n in (2, 13, 15)] == handlers\n");
+    fork_in_python();
+    if (strcmp(mode, "finalized") == 0) {
+        /* The host's interpreter goes first, then somebody finalizes the module. */
+        CK_INFO info;
+        CHECK(Py_FinalizeEx() == 0);
+        EXPECT(CKR_CRYPTOKI_NOT_INITIALIZED, p11->C_GetInfo(&info));
+        OK(p11->C_Finalize(NULL));
+        EXPECT(CKR_CRYPTOKI_NOT_INITIALIZED, p11->C_Finalize(NULL));
+        return 0;
+    }
+    OK(p11->C_Finalize(NULL));
+    OK(p11->C_Initialize(NULL));
+    work_once();
+    OK(p11->C_Finalize(NULL));
+    CHECK(Py_FinalizeEx() == 0);
+    return 0;
+}
