@@ -152,17 +152,7 @@ def _add_rsa() -> None:
             produces=ck.CKK_RSA,
         ),
         Row(ck.CKM_RSA_PKCS, _CRYPT | _SIGN | _RECOVER | _WRAP, key, kind.NONE, *sizes, "rsa", None, True),
-        # The private side needs a constant-time raw exponentiation, which this engine does not have.
-        Row(
-            ck.CKM_RSA_X_509,
-            Function.ENCRYPT | Function.VERIFY | Function.VERIFY_RECOVER,
-            key,
-            kind.NONE,
-            *sizes,
-            "rsa",
-            None,
-            True,
-        ),
+        Row(ck.CKM_RSA_X_509, _CRYPT | _SIGN | _RECOVER, key, kind.NONE, *sizes, "rsa", None, True),
         Row(ck.CKM_RSA_PKCS_OAEP, _CRYPT | _WRAP, key, kind.RSA_OAEP, *sizes, "rsa", None, True),
         Row(ck.CKM_RSA_PKCS_PSS, _SIGN, key, kind.RSA_PSS, *sizes, "rsa", None, True),
         Row(

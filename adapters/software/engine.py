@@ -1,16 +1,17 @@
 """The software adapter's signer: it finds the family of a mechanism and lets it work.
 
-A family is a module with some of `begin`, `generate`, `generate_pair`, `wrap` … (see `Family`). Modules are
-imported at their first use, so that a process which signs with RSA loads RSA. A native kernel
-takes a family over by `replace`.
+A family is a module; it is imported at its first use, so that a process which signs with RSA loads
+RSA. Native kernels, where there are some, are asked first: what they do not serve with this parameter
+or key is computed here.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
+from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key, Operation
 from ferrohsm.errors import MechanismInvalid, MechanismParamInvalid, RandomSeedNotSupported
 from ferrohsm.mechanisms import ROWS, Row
@@ -29,6 +30,20 @@ from ferrohsm.parameters import (
 )
 
 Begin = Callable[[int, Row, Mechanism, Any], Operation]
+
+# What only kernels have: raw RSA with the private key needs a constant-time form of it.
+_KERNELS_ONLY = {ck.CKM_RSA_X_509: Function.SIGN | Function.SIGN_RECOVER | Function.DECRYPT}
+
+
+class Kernels(Protocol):
+    """A native engine for operations."""
+
+    def serves(self, function: int, mechanism: int) -> bool:
+        """Tell whether it has `function` (a ``CKF_*``) of `mechanism`."""
+
+    def begin(self, function: int, mechanism: int, parameter: Any, key: Key | None) -> Operation | None:
+        """Start an operation, or return None to leave it to the families."""
+
 
 # What a parameter of a kind is, and for byte strings which lengths it may have.
 _PARAMETERS: dict[str, tuple[tuple[type, ...], tuple[int, ...] | None]] = {
@@ -101,7 +116,8 @@ def _digest() -> Begin:
 class Engine:
     """The signer of the software adapter; one object serves all its slots."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernels: Kernels | None = None) -> None:
+        self.kernels = kernels
         self._begin: dict[str, Begin] = {}
         self._load: dict[str, Callable[[], Begin]] = {
             "rsa": _rsa,
@@ -114,17 +130,32 @@ class Engine:
             "digest": _digest,
         }
 
-    def replace(self, family: str, begin: Begin) -> None:
-        """Let `begin` start a family's operations from now on."""
-        self._begin[family] = begin
-
     def mechanisms(self) -> Mapping[int, tuple[int, int, int]]:
-        """Return type → (smallest key, largest key, flags) of the whole table."""
-        return {row.type: (row.min_key, row.max_key, row.functions | row.flags) for row in ROWS.values()}
+        """Return type → (smallest key, largest key, flags) of the table, less what nothing here computes."""
+        return {
+            row.type: (row.min_key, row.max_key, (row.functions & ~self._lacking(row.type)) | row.flags)
+            for row in ROWS.values()
+        }
+
+    def _lacking(self, mechanism: int) -> int:
+        """Return the functions of a mechanism that neither families nor kernels have."""
+        lacking = 0
+        flags = _KERNELS_ONLY.get(mechanism, 0)
+        for bit in range(flags.bit_length()):
+            flag = flags & 1 << bit
+            if flag and (self.kernels is None or not self.kernels.serves(flag, mechanism)):
+                lacking |= flag
+        return lacking
 
     async def begin(self, function: int, mechanism: Mechanism, key: Key | None) -> Operation:
         """Start an operation (see `ferrohsm.adapters.HardwareSigner`)."""
         row = _row(mechanism, function)
+        if self.kernels is not None:
+            operation = self.kernels.begin(function, mechanism.type, mechanism.parameter, key)
+            if operation is not None:
+                return operation
+        if _KERNELS_ONLY.get(mechanism.type, 0) & function:
+            raise MechanismInvalid
         begin = self._begin.get(row.family)
         if begin is None:
             begin = self._begin[row.family] = self._load[row.family]()

@@ -183,7 +183,7 @@ def test_oaep_needs_a_modulus_that_it_fits(driver: Driver) -> None:
         driver.wrap(ck.CKM_RSA_PKCS_OAEP, public, driver.aes(bytes(16)), parameter)
 
 
-def test_raw_rsa_is_public_only(driver: Driver, rsa: Pair) -> None:
+def test_raw_rsa_with_the_public_key(driver: Driver, rsa: Pair) -> None:
     public, private = rsa
     numbers = public_key(public).public_numbers()
     data = b"\x01" + os.urandom(200)
@@ -200,9 +200,21 @@ def test_raw_rsa_is_public_only(driver: Driver, rsa: Pair) -> None:
         driver.encrypt(ck.CKM_RSA_X_509, public, b"\xff" * 256)
     with pytest.raises(errors.DataLenRange):
         driver.encrypt(ck.CKM_RSA_X_509, public, bytes(257))
+
+
+def test_raw_rsa_with_the_private_key(driver: Driver, rsa: Pair) -> None:
+    """Offered and done, or neither: never in Python, where it would not be constant-time."""
+    public, private = rsa
+    offered = driver.engine.mechanisms()[ck.CKM_RSA_X_509][2]
+    data = b"\x01" + os.urandom(200)
     for function in (Function.SIGN, Function.DECRYPT, Function.SIGN_RECOVER):
-        with pytest.raises(errors.MechanismInvalid):
-            driver.begin(function, ck.CKM_RSA_X_509, private)
+        assert bool(offered & function) == (driver.engine.kernels is not None)
+        if not offered & function:
+            with pytest.raises(errors.MechanismInvalid):
+                driver.begin(function, ck.CKM_RSA_X_509, private)
+            continue
+        block = driver.once(function, ck.CKM_RSA_X_509, private, data.rjust(256, b"\0"))
+        assert driver.encrypt(ck.CKM_RSA_X_509, public, block) == data.rjust(256, b"\0")
 
 
 @pytest.mark.parametrize("bits", [1024, 1032, 3072])
