@@ -1,14 +1,16 @@
+"""Every test here runs over both engines: the library's families and the native kernels."""
+
 from __future__ import annotations
 
 import pytest
-from engine_support import Driver
+from engine_support import ENGINES, Driver
 
 from ferrohsm.adapters import Key
 
 
-@pytest.fixture(scope="session")
-def driver() -> Driver:
-    return Driver()
+@pytest.fixture(scope="session", params=ENGINES)
+def driver(request: pytest.FixtureRequest) -> Driver:
+    return Driver(native=request.param == "kernels")
 
 
 @pytest.fixture(scope="session")
