@@ -3,7 +3,8 @@
 `TABLES` are the specification's tables, `CLASSES` says which of them make up a class and a key or
 certificate type; a later table's row replaces an earlier one's. `SUBTYPES` names the attribute that
 holds the type, `BUILT_IN` the classes that nobody creates, `ONE_OF` the attributes of which at least
-one must have a value when an object is created.
+one must have a value when an object is created. `CONDITIONS`: the first attributes must have a value
+when it is created unless each of the second ones has one of the values that follow.
 
 A row is what `ferrohsm.attribute_kinds.Rule` is made of, in numbers: constants cost nothing when the
 module is imported, and a class is made of its rows when it is first needed.
@@ -791,9 +792,27 @@ SUBTYPES: dict[int, int] = {
 
 BUILT_IN = frozenset((0x5, 0x7, 0x9))
 
+CONDITIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[bytes, ...]]] = {
+    "X.509 Certificate Object Attributes": (
+        (0x8a, 0x8b,),  # CKA_HASH_OF_SUBJECT_PUBLIC_KEY, CKA_HASH_OF_ISSUER_PUBLIC_KEY
+        (0x89,),  # CKA_URL
+        (b"",),  # empty
+    ),
+    "WTLS Certificate Object Attributes": (
+        (0x8a, 0x8b,),  # CKA_HASH_OF_SUBJECT_PUBLIC_KEY, CKA_HASH_OF_ISSUER_PUBLIC_KEY
+        (0x89,),  # CKA_URL
+        (b"",),  # empty
+    ),
+    "Trust Object Attributes": (
+        (0x635,),  # CKA_HASH_OF_CERTIFICATE
+        (0x62c, 0x62d, 0x62e, 0x62f, 0x630, 0x631, 0x632,),  # CKA_TRUST_SERVER_AUTH, CKA_TRUST_CLIENT_AUTH, CKA_TRUST_CODE_SIGNING, CKA_TRUST_EMAIL_PROTECTION, CKA_TRUST_IPSEC_IKE, CKA_TRUST_TIME_STAMPING, CKA_TRUST_OCSP_SIGNING
+        (b"\x00\x00\x00\x00\x00\x00\x00\x00", b"\x03\x00\x00\x00\x00\x00\x00\x00",),  # CKT_TRUST_UNKNOWN, CKT_NOT_TRUSTED
+    ),
+}
+
 ONE_OF: dict[str, tuple[int, ...]] = {
-    "X.509 Certificate Object Attributes": (0x11, 0x89),
-    "WTLS Certificate Object Attributes": (0x11, 0x89),
-    "ML-KEM Private Key Object Attributes": (0x637, 0x11),
-    "ML-DSA Private Key Object Attributes": (0x637, 0x11),
+    "X.509 Certificate Object Attributes": (0x11, 0x89,),
+    "WTLS Certificate Object Attributes": (0x11, 0x89,),
+    "ML-KEM Private Key Object Attributes": (0x637, 0x11,),
+    "ML-DSA Private Key Object Attributes": (0x637, 0x11,),
 }

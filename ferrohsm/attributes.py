@@ -238,6 +238,11 @@ def _complete(origin: int, made: Attributes, rules: Rules, tables: tuple[str, ..
             choices = attribute_rules.ONE_OF.get(table)
             if choices and not any(made.get(choice) for choice in choices):
                 raise TemplateIncomplete(" or ".join(_name(choice) for choice in choices))
+            needed, deciding, free = attribute_rules.CONDITIONS.get(table, ((), (), ()))
+            if any(made.get(attribute) not in free for attribute in deciding):
+                for attribute in needed:
+                    if not made.get(attribute):
+                        raise TemplateIncomplete(_name(attribute))
 
 
 def check_consistent(attributes: Attributes) -> None:

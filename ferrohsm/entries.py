@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from _thread import allocate_lock
 
@@ -12,6 +13,16 @@ from ferrohsm.attributes import Rules, rules_of
 
 # One lock for all entries: it guards a handful of instructions and is never held across an await.
 _lock = allocate_lock()
+
+
+def _renew_lock() -> None:
+    """Start the child of a fork with a free lock, whatever another thread was in the middle of."""
+    global _lock
+    _lock = allocate_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def copied(attributes: Attributes) -> Attributes:

@@ -28,7 +28,7 @@ WAYS = {"create": CREATE, "generate": GENERATE, "unwrap": UNWRAP, "derive": DERI
 
 VALUES: dict[str, Value] = {
     kinds.BOOL: TRUE,
-    kinds.ULONG: ulong(3),
+    kinds.ULONG: ulong(2),
     kinds.BYTES: b"bytes",
     kinds.STRING: "text ü".encode(),
     kinds.BIG_INTEGER: b"\x7f\x01",
@@ -189,6 +189,26 @@ def test_one_of(table: str) -> None:
     if rules(key)[choices[0]].kind == kinds.BYTES and not rules(key)[choices[0]].flags & kinds.SENSITIVE:
         with pytest.raises(TemplateIncomplete):
             compose(CREATE, template | {choices[0]: b""})
+
+
+@pytest.mark.parametrize("table", attribute_rules.CONDITIONS)
+def test_conditions(table: str) -> None:
+    key = next(key for key, tables in attribute_rules.CLASSES.items() if table in tables)
+    needed, deciding, free = attribute_rules.CONDITIONS[table]
+    for attribute in needed:
+        template = {a: v for a, v in valid(key, CREATE).items() if a != attribute}
+        with pytest.raises(TemplateIncomplete):
+            compose(CREATE, template)
+        with pytest.raises(TemplateIncomplete):
+            compose(CREATE, template | {attribute: b""})
+        for value in free:
+            compose(CREATE, template | dict.fromkeys(deciding, value))
+        for one in deciding:
+            others = dict.fromkeys(deciding, free[0])
+            with pytest.raises(TemplateIncomplete):
+                compose(CREATE, template | others | {one: valid(key, CREATE)[one]})
+    without = {a: v for a, v in valid(key, CREATE).items() if a not in (*needed, *deciding)}
+    compose(CREATE, without)  # the defaults of the deciding ones are free
 
 
 @pytest.mark.parametrize(("key", "rule"), every(kinds.TRUE_BY_SO))

@@ -106,7 +106,11 @@ def test_certificate_elsewhere(house: House, session: Session, certificate: x509
         house.create(session, *template[:3])
     with pytest.raises(TemplateIncomplete):
         house.create(session, *template[:3], (ck.CKA_VALUE, b""))
-    oid = house.create(session, *template[:3], (ck.CKA_URL, b"https://example.org/ca.cer"))
+    url = (ck.CKA_URL, b"https://example.org/ca.cer")
+    with pytest.raises(TemplateIncomplete):
+        house.create(session, *template[:3], url)
+    hashes = [(ck.CKA_HASH_OF_SUBJECT_PUBLIC_KEY, bytes(20)), (ck.CKA_HASH_OF_ISSUER_PUBLIC_KEY, bytes(20))]
+    oid = house.create(session, *template[:3], url, *hashes)
     assert house.get(session, oid, ck.CKA_VALUE, ck.CKA_CHECK_VALUE) == [b"", INVALID]
     with pytest.raises(AttributeValueInvalid):
         house.create(session, *template, (ck.CKA_CHECK_VALUE, b"\x00\x01\x02"))
@@ -185,6 +189,7 @@ def test_data_and_trust(house: House, session: Session) -> None:
         (ck.CKA_ISSUER, b"issuer"),
         (ck.CKA_SERIAL_NUMBER, b"\x02\x01\x01"),
         (ck.CKA_TRUST_SERVER_AUTH, ulong(ck.CKT_TRUST_ANCHOR)),
+        (ck.CKA_HASH_OF_CERTIFICATE, bytes(20)),
     )
     step(house.core.set_attributes(session, trust, [(ck.CKA_TRUST_SERVER_AUTH, ulong(ck.CKT_NOT_TRUSTED))]))
     assert house.get(session, trust, ck.CKA_TRUST_SERVER_AUTH, ck.CKA_TRUST_CLIENT_AUTH) == [

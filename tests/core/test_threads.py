@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -124,6 +126,33 @@ def test_signing_while_others_log_out(house: House, session: Session) -> None:
 
     run(sign, sign, in_and_out)
     assert counts["signed"] and counts["refused"]
+
+
+def test_fork_under_a_held_lock(house: House, session: Session) -> None:
+    """The child's new core is not stopped by what a thread of the parent held."""
+    from ferrohsm import entries
+
+    with entries._lock:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                fresh = House()
+                fresh.initialize()
+                inside = fresh.open()
+                fresh.login(inside)
+                status = 0 if mac(fresh, inside, fresh.aes(inside)) else 2
+            finally:
+                os._exit(status)
+        end = time.monotonic() + 10
+        done, status = os.waitpid(child, os.WNOHANG)
+        while not done and time.monotonic() < end:
+            time.sleep(0.01)
+            done, status = os.waitpid(child, os.WNOHANG)
+        if not done:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    assert done and status == 0
 
 
 def test_making_and_destroying(house: House, session: Session) -> None:
