@@ -68,7 +68,7 @@ CK_RV ferro_derive(const CK_MECHANISM *mechanism, ferro_kernel_key *base, void *
 
     if (rv != CKR_OK)
         return rv;
-    if (base->epoch != atomic_load(&ferro_epoch))
+    if (base->epoch != ferro_current_epoch())
         return CKR_CRYPTOKI_NOT_INITIALIZED;
     if (ferro_serves(CKF_DERIVE, mechanism->mechanism) != CKR_OK)
         return CKR_FUNCTION_NOT_SUPPORTED;

@@ -196,6 +196,7 @@ CK_RV ferro_hash_finish(ferro_kernel_op *op, uint8_t *out, size_t *out_length);
 /* ---- Living things (objects.c): every key and operation, for the child of a fork ---- */
 
 extern atomic_uint ferro_epoch;
+uint32_t ferro_current_epoch(void);
 /* Make sure of the engine, and of this process being the one that made what it holds. */
 CK_RV ferro_enter(void);
 void ferro_objects_add_key(ferro_kernel_key *key);

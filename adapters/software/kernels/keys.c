@@ -239,7 +239,7 @@ CK_RV ferro_key_load(const ferro_kernel_material *material, ferro_kernel_key **o
         return CKR_HOST_MEMORY;
     memset(key, 0, sizeof(*key));
     atomic_init(&key->references, 1);
-    key->epoch = atomic_load(&ferro_epoch);
+    key->epoch = ferro_current_epoch();
     ferro_mutex_init(&key->lock);
     ferro_objects_add_key(key);
     if ((rv = parse(key, material)) != CKR_OK) {

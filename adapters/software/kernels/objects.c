@@ -14,6 +14,11 @@ static ferro_kernel_op *ops;
 static size_t count;
 static volatile uint32_t *same_process;
 
+uint32_t ferro_current_epoch(void)
+{
+    return atomic_load_explicit(&ferro_epoch, memory_order_relaxed);
+}
+
 static void fork_prepare(void)
 {
     ferro_mutex_lock(&lock);

@@ -40,7 +40,7 @@ static ferro_kernel_op *op_make(void)
     if (op == NULL)
         return NULL;
     memset(op, 0, sizeof(*op));
-    op->epoch = atomic_load_explicit(&ferro_epoch, memory_order_relaxed);
+    op->epoch = ferro_current_epoch();
     ferro_objects_add_op(op);
     return op;
 }
@@ -81,7 +81,7 @@ static int op_to_key(ferro_kernel_op *op)
 
 static int usable(const ferro_kernel_op *op)
 {
-    return op->epoch == atomic_load_explicit(&ferro_epoch, memory_order_relaxed);
+    return op->epoch == ferro_current_epoch();
 }
 
 static void over(ferro_kernel_op *op)
@@ -110,7 +110,7 @@ static CK_RV key_fits(const ferro_row *row, const ferro_kernel_key *key, CK_FLAG
         return key == NULL ? CKR_OK : CKR_KEY_NOT_NEEDED;
     if (key == NULL)
         return CKR_KEY_NEEDED;
-    if (!(key->epoch == atomic_load_explicit(&ferro_epoch, memory_order_relaxed)))
+    if (key->epoch != ferro_current_epoch())
         return CKR_CRYPTOKI_NOT_INITIALIZED;
     if (key->kind != (ferro_key_kind)row->kind)
         return CKR_KEY_TYPE_INCONSISTENT;
