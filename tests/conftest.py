@@ -85,6 +85,7 @@ class Home:
     def __init__(self, module: Module, directory: Path) -> None:
         self.module = module
         self.directory = directory
+        self.pins: list[str] = []
         self.environment = {
             "PATH": SYSTEM_PATH,
             "HOME": str(directory),
@@ -190,14 +191,21 @@ def module_path(module: Module) -> Path:
 
 
 @pytest.fixture
-def home(module: Module, tmp_path: Path) -> Home:
-    """A fresh configuration without a token."""
-    return Home(module, tmp_path)
+def home(module: Module, tmp_path: Path) -> Iterator[Home]:
+    """A fresh configuration without a token. After the test, no file of the module holds a PIN."""
+    home = Home(module, tmp_path)
+    yield home
+    for file in (tmp_path / "tokens").rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            for pin in home.pins:
+                assert pin.encode() not in content, f"{file} holds a PIN"
 
 
 def make_token(home: Home, label: str = "alpha", pin: str = "123456", so_pin: str = "87654321") -> Token:
     """Initialize a token through the C ABI alone, as an administrator would."""
     tool = ["pkcs11-tool", "--module", home.module.path]
+    home.pins += [pin, so_pin]
     slots = home.run(*tool, "--list-slots").stdout.decode()
     free = [line.split() for line in slots.splitlines() if line.startswith("Slot ")][-1]
     index = free[1]
