@@ -83,7 +83,7 @@ def link_flags() -> list[str]:
 
 
 def loader() -> Extension:
-    """Return libpkcs11: plain C, no link to libpython, exactly the functions of the specification exported."""
+    """Return libpkcs11: plain C, no link to libpython, only the specification's functions exported."""
     other = "platform_posix.c" if WINDOWS else "platform_win32.c"
     link = link_flags()
     libraries = []
@@ -95,7 +95,7 @@ def loader() -> Extension:
     else:
         link.append("-Wl,--version-script=" + str(ROOT / "pkcs11_abi/loader/export.map"))
         # Our references are bound to our own symbols; the library stays when its host closes it, because the
-        # interpreter and its threads do. ASan finds undefined symbols in the executable, so -z defs is left to others.
+        # interpreter and its threads do. A sanitizer's symbols are in the executable, so it goes without -z defs.
         link += ["-Wl,-Bsymbolic", "-Wl,-z,nodelete", f"-Wl,-soname,{LOADER_FILE}"]
         link += [] if SANITIZE else ["-Wl,-z,defs"]
         libraries += ["dl", "pthread"]
@@ -197,7 +197,7 @@ def openssl() -> tuple[list[str], str]:
         found = None
     if found is None or not os.path.isabs(found.stdout.strip()):
         sys.exit(
-            f"There is no static {name}: install libssl-dev (or openssl-devel), or set FERROHSM_OPENSSL=prefix"
+            f"There is no static {name}: install libssl-dev, or set FERROHSM_OPENSSL to the prefix of an OpenSSL"
         )
     return [], found.stdout.strip()
 
@@ -226,7 +226,7 @@ class BuildExtensions(build_ext):
             self.parallel = min(len(self.extensions or [1]), os.cpu_count() or 1)
 
     def run(self) -> None:
-        """Give the loader and the ABI one small file with the identity, so that only that one is compiled anew."""
+        """Give the loader and the ABI a small file with the identity: only that one is compiled anew."""
         source = Path(self.build_temp) / "build_id.c"
         write_if_changed(source, f'#include "boot.h"\n\nconst char ferro_build_id[] = "{build_id()}";\n')
         for extension in self.extensions:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Write the generated files of the loader from ``tools/facts/abi-3.2.json``.
 
-``pkcs11_abi/loader/lists.c`` holds the 104 exported functions (trampolines), the function lists and the interfaces;
-``names.c`` the names that the call trace prints; ``export.map``, ``exports.def`` and ``exports.txt`` what the linkers
-of Linux, Windows and macOS export. Run it without arguments to write the files, with ``--check`` to fail when one is
-stale.
+``pkcs11_abi/loader/lists.c`` holds the 104 exported functions (trampolines), the function lists and the
+interfaces; ``names.c`` the names that the call trace prints; ``export.map``, ``exports.def`` and
+``exports.txt`` what the linkers of Linux, Windows and macOS export. Run it without arguments to write the
+files, with ``--check`` to fail when one is stale.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OWN = {
     "C_GetInterface": "ferro_get_interface",
 }
 
-# What the trace shows of an argument, by its type: handles, identifiers and flags, never a buffer or its length.
+# What the trace shows of an argument, by its type: handles, identifiers and flags, never a buffer.
 SHOWN = {
     "CK_SESSION_HANDLE": "%h",
     "CK_OBJECT_HANDLE": "%h",
@@ -42,7 +42,7 @@ SHOWN = {
     "CK_MECHANISM_PTR": "%m",
     "CK_SESSION_HANDLE_PTR": "%o",
 }
-# Written by the function: shown when it succeeded. phObject of C_FindObjects is an array, whose first may be unset.
+# Written by the function: shown when it succeeded. C_FindObjects has an array, whose first may be unset.
 RESULTS = {"CK_OBJECT_HANDLE_PTR": "%o"}
 
 
@@ -98,8 +98,8 @@ def function_list(version: str, functions: list[dict[str, Any]]) -> str:
 INTERFACES = """\
 /* The lists are read-only: nobody in the process can redirect a function through them.
  *
- * The first interface is the default: what C_GetInterface(NULL, NULL, ...) returns. CKF_INTERFACE_FORK_SAFE promises that
- * sessions live on in the child of a fork, which they don't. */
+ * The first interface is the default: what C_GetInterface(NULL, NULL, ...) returns. CKF_INTERFACE_FORK_SAFE
+ * promises that sessions live on in the child of a fork, which they don't. */
 static CK_UTF8CHAR ferro_interface_name[] = "PKCS 11";
 static const CK_INTERFACE ferro_interfaces[] = {
     {ferro_interface_name, (void *)&ferro_list_3_2, 0},
@@ -138,7 +138,7 @@ static CK_RV ferro_get_interface(CK_UTF8CHAR_PTR pInterfaceName, CK_VERSION_PTR 
     for (size_t i = 0; i < FERRO_INTERFACES; i++) {
         const CK_INTERFACE *one = &ferro_interfaces[i];
         const CK_VERSION *version = one->pFunctionList;
-        if (pInterfaceName != NULL && strcmp((const char *)pInterfaceName, (const char *)ferro_interface_name) != 0)
+        if (pInterfaceName != NULL && strcmp((char *)pInterfaceName, (char *)ferro_interface_name) != 0)
             continue;
         if (pVersion != NULL && (pVersion->major != version->major || pVersion->minor != version->minor))
             continue;

@@ -1525,8 +1525,8 @@ static const CK_FUNCTION_LIST_3_2 ferro_list_3_2 = {
 
 /* The lists are read-only: nobody in the process can redirect a function through them.
  *
- * The first interface is the default: what C_GetInterface(NULL, NULL, ...) returns. CKF_INTERFACE_FORK_SAFE promises that
- * sessions live on in the child of a fork, which they don't. */
+ * The first interface is the default: what C_GetInterface(NULL, NULL, ...) returns. CKF_INTERFACE_FORK_SAFE
+ * promises that sessions live on in the child of a fork, which they don't. */
 static CK_UTF8CHAR ferro_interface_name[] = "PKCS 11";
 static const CK_INTERFACE ferro_interfaces[] = {
     {ferro_interface_name, (void *)&ferro_list_3_2, 0},
@@ -1565,7 +1565,7 @@ static CK_RV ferro_get_interface(CK_UTF8CHAR_PTR pInterfaceName, CK_VERSION_PTR 
     for (size_t i = 0; i < FERRO_INTERFACES; i++) {
         const CK_INTERFACE *one = &ferro_interfaces[i];
         const CK_VERSION *version = one->pFunctionList;
-        if (pInterfaceName != NULL && strcmp((const char *)pInterfaceName, (const char *)ferro_interface_name) != 0)
+        if (pInterfaceName != NULL && strcmp((char *)pInterfaceName, (char *)ferro_interface_name) != 0)
             continue;
         if (pVersion != NULL && (pVersion->major != version->major || pVersion->minor != version->minor))
             continue;

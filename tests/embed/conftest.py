@@ -32,7 +32,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def run_host(programs: Callable[[str], Path], home: Any) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a host program with the module's path and more arguments; by default it has to end with 0 in silence."""
+    """Run a host program with the module's path and arguments; it has to end well, by default in silence."""
 
     def run(
         name: str | Path,
@@ -63,16 +63,18 @@ def run_host(programs: Callable[[str], Path], home: Any) -> Callable[..., subpro
 def python_flags(executable: str) -> list[str] | None:
     """Return what a program that embeds this Python is compiled with, None if it has no shared library."""
     code = (
-        "import sysconfig as s; v = s.get_config_var;"
-        "print(v('Py_ENABLE_SHARED'), s.get_path('include'), v('LIBDIR'), s.get_python_version(), sep='\\n')"
+        "import sys, sysconfig as s; v = s.get_config_var; include = s.get_path('include');"
+        "print(v('Py_ENABLE_SHARED'), include, v('LIBDIR'), s.get_python_version(), sep='\\n');"
+        "print(sys._base_executable)"
     )
     result = subprocess.run([executable, "-c", code], capture_output=True, text=True, check=False)
     if result.returncode != 0:
         return None
-    shared, include, library, version = result.stdout.split("\n")[:4]
+    shared, include, library, version, program = result.stdout.split("\n")[:5]
     if shared != "1" or not Path(include, "Python.h").exists():
         return None
-    return [f"-I{include}", f"-L{library}", f"-Wl,-rpath,{library}", f"-lpython{version}"]
+    define = f'-DHOST_PYTHON="{program}"'
+    return [define, f"-I{include}", f"-L{library}", f"-Wl,-rpath,{library}", f"-lpython{version}"]
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-/* A program that embeds Python itself. Built against a Python, named by the flags of the compiler. */
+/* A program that embeds Python itself. The compiler's flags name the Python: HOST_PYTHON is its program. */
 #include <Python.h>
 
 #include "host.h"
@@ -57,6 +57,7 @@ static void start_python(int site)
 {
     PyConfig config;
     PyConfig_InitPythonConfig(&config);
+    CHECK(!PyStatus_Exception(PyConfig_SetBytesString(&config, &config.program_name, HOST_PYTHON)));
     config.site_import = site;
     config.install_signal_handlers = 0;
     CHECK(!PyStatus_Exception(Py_InitializeFromConfig(&config)));
@@ -68,7 +69,7 @@ int main(int argc, char **argv)
     CHECK(argc > 2);
     const char *mode = argv[2];
     if (strcmp(mode, "other") == 0) {
-        Py_Initialize();
+        start_python(1);
         load(argv[1]);
         EXPECT(CKR_GENERAL_ERROR, p11->C_Initialize(NULL));
         CK_INFO info;
