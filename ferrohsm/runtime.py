@@ -108,7 +108,12 @@ class Runtime:
         """Start a coroutine on the thread and return at once; `deadline` in seconds."""
         import asyncio
 
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._started())
+        try:
+            loop = self._started()
+        except HsmError:
+            coroutine.close()
+            raise
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         return Call(future, DEADLINE if deadline is None else deadline)
 
     def run(self, coroutine: Coroutine[Any, Any, T], deadline: float | None = None) -> T:
