@@ -339,6 +339,8 @@ def search_form(template: Template) -> list[tuple[int, Value]] | None:
         rule = rules.get(attribute)
         if rule is None:
             return None
+        if isinstance(value, tuple) != (rule.kind == TEMPLATE):
+            return None
         if isinstance(value, tuple):
             form: Value = value
         elif rule.kind == BIG_INTEGER and not rule.flags & SENSITIVE:

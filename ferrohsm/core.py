@@ -14,6 +14,7 @@ from ferrohsm import constants as ck
 from ferrohsm import keys, log
 from ferrohsm.adapters import Function, Template, Value
 from ferrohsm.errors import (
+    ArgumentsBad,
     DeviceRemoved,
     HsmError,
     KeyHandleInvalid,
@@ -358,9 +359,12 @@ class Core:
         self._check_there(session)
         token = session.token
         row = check_mechanism(token, mechanism.type, function)
-        if function == Function.DIGEST or oid is None:
+        if function == Function.DIGEST:
             return BoundOperation(token, await token.signer.begin(function, mechanism, None), None)
-        entry = await token.objects.hold(oid, USES[function].no_key)
+        use = USES.get(function)
+        if use is None or oid is None:
+            raise ArgumentsBad()
+        entry = await token.objects.hold(oid, use.no_key)
         try:
             check_key(row, function, entry)
             return BoundOperation(token, await token.signer.begin(function, mechanism, entry.key), entry)

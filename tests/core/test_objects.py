@@ -64,6 +64,8 @@ def test_find_in_another_session(house: House, session: Session) -> None:
         [label(b"a"), label(b"b")],
         [(ck.CKA_CLASS, b"\x00")],
         [(ck.CKA_TOKEN, b"")],
+        [(ck.CKA_CLASS, ((ck.CKA_LABEL, b"a"),))],
+        [(ck.CKA_WRAP_TEMPLATE, b"a")],
         [(ck.CKA_CLASS, ulong(0xCE534353))],
     ],
 )
