@@ -7,10 +7,10 @@ Without a data directory there is one slot with no token in it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from ferrohsm import __version__
-from ferrohsm_adapters.software.engine import Engine
+from ferrohsm import __version__, log
+from ferrohsm_adapters.software.engine import Engine, Kernels
 
 if TYPE_CHECKING:
     from ferrohsm.adapters import HardwareKeyStore, HardwareSigner
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 MANUFACTURER = "FerroHSM"
 # The slot of a configuration that has no place for tokens: any id would do, it never gets one.
 _EMPTY_SLOT = 1
+
+
+def kernels() -> Kernels | None:
+    """Return the native kernels, None where they were not built."""
+    try:
+        from ferrohsm_adapters.software import _kernels  # type: ignore[attr-defined]
+    except ImportError as error:
+        log.event("warning", "the native kernels are not there: operations take longer", why=str(error))
+        return None
+    return cast("Kernels", _kernels)
 
 
 class Slot:
@@ -54,7 +64,8 @@ class Adapter:
 
     def __init__(self, section: SlotSection) -> None:
         self.section = section
-        self.engine = Engine()
+        self._kernels = kernels()
+        self.engine = Engine(self._kernels)
         self.directory: TokenDirectory | None = None
         self._slots: dict[str, Slot] = {}
         self._empty: Slot | None = None
@@ -88,6 +99,8 @@ class Adapter:
     async def close(self) -> None:
         """Close every token of the directory."""
         self._slots.clear()
+        if self._kernels is not None:
+            self._kernels.stop()
         directory, self.directory = self.directory, None
         if directory is not None:
             await directory.close()

@@ -44,6 +44,9 @@ class Kernels(Protocol):
     def begin(self, function: int, mechanism: int, parameter: Any, key: Key | None) -> Operation | None:
         """Start an operation, or return None to leave it to the families."""
 
+    def stop(self) -> None:
+        """Wipe what is kept ahead."""
+
 
 # What a parameter of a kind is, and for byte strings which lengths it may have.
 _PARAMETERS: dict[str, tuple[tuple[type, ...], tuple[int, ...] | None]] = {

@@ -3,7 +3,8 @@
 
 #include "kernel.h"
 
-enum { LARGEST_HALF = 66, LARGEST_DER = 2 * (LARGEST_HALF + 4) + 4 };
+/* A hash, whatever it is; what is longer is taken for a mistake, as the other engine does. */
+enum { LARGEST_INPUT = 128, LARGEST_HALF = 66, LARGEST_DER = 2 * (LARGEST_HALF + 4) + 4 };
 
 static int hashed(const ferro_kernel_op *op)
 {
@@ -32,7 +33,7 @@ static CK_RV begin(ferro_kernel_op *op, const CK_MECHANISM *mechanism)
 static CK_RV once_length(const ferro_kernel_op *op, size_t length, size_t *out_length)
 {
     *out_length = op->size;
-    return hashed(op) || length != 0 ? CKR_OK : CKR_DATA_LEN_RANGE;
+    return hashed(op) || (length != 0 && length <= LARGEST_INPUT) ? CKR_OK : CKR_DATA_LEN_RANGE;
 }
 
 static CK_RV update_length(const ferro_kernel_op *op, size_t length, size_t *out_length)
@@ -131,9 +132,10 @@ static CK_RV verify_this(ferro_kernel_op *op, const uint8_t *in, size_t length, 
     uint8_t der[LARGEST_DER];
     size_t made;
 
-    if (signature_length != op->size)
+    /* Halves may have lost leading zeros, if both lost as many. */
+    if (signature_length == 0 || signature_length % 2 != 0 || signature_length > op->size)
         return CKR_SIGNATURE_LEN_RANGE;
-    made = to_der(signature, op->size / 2, der);
+    made = to_der(signature, signature_length / 2, der);
     return EVP_PKEY_verify(op->pkey, der, made, in, length) == 1 ? CKR_OK : ferro_failed(CKR_SIGNATURE_INVALID);
 }
 
@@ -172,8 +174,10 @@ static CK_RV verify(ferro_kernel_op *op, const uint8_t *in, size_t length, const
     size_t none;
     CK_RV rv;
 
-    if (!hashed(op))
-        return length == 0 ? CKR_DATA_LEN_RANGE : verify_this(op, in, length, signature, signature_length);
+    if (!hashed(op)) {
+        rv = once_length(op, length, &none);
+        return rv != CKR_OK ? rv : verify_this(op, in, length, signature, signature_length);
+    }
     rv = length == 0 ? CKR_OK : ferro_hash_update(op, in, length, NULL, &none);
     return rv != CKR_OK ? rv : finish_verify(op, signature, signature_length);
 }

@@ -2,7 +2,8 @@
  * AES-GCM (PKCS#11 3.2, "Additional AES Mechanisms"). Ciphertext is followed by the tag.
  *
  * A decryption in parts gathers its input and gives the plaintext only after the tag was found
- * right: nothing unauthenticated leaves the kernel.
+ * right: nothing unauthenticated leaves the kernel. Lengths of IVs are limited as in the other
+ * engine, so that what is accepted does not depend on which one computes.
  */
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
@@ -10,7 +11,7 @@
 
 #include "variants.h"
 
-enum { PIECE = 1 << 30, SMALLEST_TAG = 4, LARGEST_TAG = 16, LARGEST_IV = 1024 * 1024 };
+enum { PIECE = 1 << 30, SMALLEST_TAG = 4, LARGEST_TAG = 16, SMALLEST_IV = 8, LARGEST_IV = 128 };
 
 static int encrypting(const ferro_kernel_op *op)
 {
@@ -42,7 +43,7 @@ static CK_RV begin(ferro_kernel_op *op, const CK_MECHANISM *mechanism)
     if (mechanism->pParameter == NULL || mechanism->ulParameterLen != sizeof(gcm))
         return CKR_MECHANISM_PARAM_INVALID;
     memcpy(&gcm, mechanism->pParameter, sizeof(gcm));
-    if (gcm.pIv == NULL || gcm.ulIvLen == 0 || gcm.ulIvLen > LARGEST_IV || (gcm.pAAD == NULL && gcm.ulAADLen != 0)
+    if (gcm.pIv == NULL || gcm.ulIvLen < SMALLEST_IV || gcm.ulIvLen > LARGEST_IV || (gcm.pAAD == NULL && gcm.ulAADLen != 0)
         || gcm.ulTagBits % 8 != 0 || gcm.ulTagBits < 8 * SMALLEST_TAG || gcm.ulTagBits > 8 * LARGEST_TAG)
         return CKR_MECHANISM_PARAM_INVALID;
     iv_length = gcm.ulIvLen;
