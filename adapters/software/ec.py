@@ -27,6 +27,9 @@ from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS
 from ferrohsm_adapters.software.operation import EngineOperation
 
 
+_MAX_DIGEST = 128  # bytes; "should not be longer than 1024 bits"
+
+
 class _AnyDigest(hashes.HashAlgorithm):
     """Stands for whatever made a digest of `length` bytes; the engine only asks for the length."""
 
@@ -81,7 +84,7 @@ class RawEcdsa(Ecdsa):
         return 2 * self.order
 
     def _check_input(self, length: int) -> None:
-        if not length:
+        if not 1 <= length <= _MAX_DIGEST:
             raise DataLenRange
 
     def _once(self, data: memoryview) -> bytes:

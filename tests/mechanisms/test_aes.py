@@ -183,8 +183,7 @@ def test_gcm_parameters_that_are_refused(driver: Driver) -> None:
     key, good = driver.aes(KEYS[0]), Gcm(IV[:12], 96, b"", 128)
     for wrong in (
         *(good._replace(tag_bits=bits) for bits in (0, 8, 31, 33, 136, 2**40)),
-        *(good._replace(iv=iv) for iv in (b"", bytes(129))),
-        *([] if driver.native else [good._replace(iv=b"1234567")]),
+        *(good._replace(iv=iv) for iv in (b"", b"1234567", bytes(129))),
         None,
         b"x",
     ):

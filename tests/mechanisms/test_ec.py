@@ -83,7 +83,7 @@ def test_hashed_forms(driver: Driver, p256: tuple[Key, Key], name: str) -> None:
         driver.verify_parts(mechanism, public, [DATA], driver.sign(mechanism, private, b"else"))
 
 
-@pytest.mark.parametrize("length", [1, 20, 31, 32, 33, 64, 128, 1000])
+@pytest.mark.parametrize("length", [1, 20, 31, 32, 33, 64, 128])
 def test_raw_ecdsa_takes_any_digest(driver: Driver, p256: tuple[Key, Key], length: int) -> None:
     public, private = p256
     digest = os.urandom(length)
@@ -99,8 +99,9 @@ def test_raw_ecdsa_refusals(driver: Driver, p256: tuple[Key, Key]) -> None:
     public, private = p256
     operation = driver.begin(Function.SIGN, ck.CKM_ECDSA, private)
     assert not operation.multi_part
-    with pytest.raises(errors.DataLenRange):
-        step(operation.once(memoryview(b"")))
+    for length in (0, 129):
+        with pytest.raises(errors.DataLenRange):
+            operation.once_length(length)
     signature = driver.sign(ck.CKM_ECDSA, private, b"d" * 32)
     for wrong in (b"", signature[:-1], signature + b"\0\0"):
         with pytest.raises(errors.SignatureLenRange):
