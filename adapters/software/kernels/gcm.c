@@ -11,11 +11,17 @@
 
 #include "variants.h"
 
-enum { PIECE = 1 << 30, SMALLEST_TAG = 4, LARGEST_TAG = 16, SMALLEST_IV = 8, LARGEST_IV = 128 };
+enum { PIECE = 1 << 30, LARGEST_TAG = 16, SMALLEST_IV = 8, LARGEST_IV = 128 };
 
 static int encrypting(const ferro_kernel_op *op)
 {
     return op->function == CKF_ENCRYPT;
+}
+
+/* The lengths of SP 800-38D, section 5.2.1.2. */
+static int right_tag(CK_ULONG bits)
+{
+    return bits == 32 || bits == 64 || (bits >= 96 && bits <= 128 && bits % 8 == 0);
 }
 
 static CK_RV feed_aad(ferro_kernel_op *op, const uint8_t *aad, size_t length)
@@ -44,7 +50,7 @@ static CK_RV begin(ferro_kernel_op *op, const CK_MECHANISM *mechanism)
         return CKR_MECHANISM_PARAM_INVALID;
     memcpy(&gcm, mechanism->pParameter, sizeof(gcm));
     if (gcm.pIv == NULL || gcm.ulIvLen < SMALLEST_IV || gcm.ulIvLen > LARGEST_IV || (gcm.pAAD == NULL && gcm.ulAADLen != 0)
-        || gcm.ulTagBits % 8 != 0 || gcm.ulTagBits < 8 * SMALLEST_TAG || gcm.ulTagBits > 8 * LARGEST_TAG)
+        || !right_tag(gcm.ulTagBits))
         return CKR_MECHANISM_PARAM_INVALID;
     iv_length = gcm.ulIvLen;
     op->size = gcm.ulTagBits / 8;
