@@ -60,13 +60,11 @@ cdef object step(object coroutine):
 
 cdef object drive(Call *call, object coroutine):
     """Run a coroutine of the core for a call, on this thread or on the adapter's."""
-    return run(call.slot, call.session, coroutine)
+    return step(coroutine) if call.slot.is_inline else dispatch(call.session, call.exclusive, coroutine)
 
 
 cdef object run(ferro_slot *slot, ferro_session *session, object coroutine):
-    if slot.is_inline:
-        return step(coroutine)
-    return dispatch(0 if session == NULL else session.handle, coroutine)
+    return step(coroutine) if slot.is_inline else dispatch(session, False, coroutine)
 
 
 cdef class Arrival:
@@ -79,10 +77,10 @@ cdef class Arrival:
 
 
 cdef dict DISPATCHED = {}
-"""The dispatched calls of each session, for those who cancel."""
+"""The dispatched calls by their session's handle and whether they have it alone, for those who end them."""
 
 
-cdef object dispatch(CK_SESSION_HANDLE session, object coroutine):
+cdef object dispatch(ferro_session *session, bint exclusive, object coroutine):
     """Hand a coroutine to the runtime's thread and wait for what it returns.
 
     The wait ends at the runtime's deadline, when the session is closed or the call cancelled, and with C_Finalize.
@@ -90,9 +88,12 @@ cdef object dispatch(CK_SESSION_HANDLE session, object coroutine):
     cdef Arrival arrival = Arrival()
     cdef int interrupted
     dispatched = core().runtime.submit(coroutine)
-    running = DISPATCHED.setdefault(session, set())
+    place = (0 if session == NULL else session.handle, exclusive)
+    running = DISPATCHED.setdefault(place, set())
     running.add(dispatched)
     try:
+        if session != NULL and ferro_session_fate(session, exclusive) != CKR_OK:
+            dispatched.cancel()  # it was ended before it could be found
         dispatched.when_done(arrival)
         seconds = 0
         while not arrival.flag and seconds < dispatched.deadline:
@@ -109,12 +110,15 @@ cdef object dispatch(CK_SESSION_HANDLE session, object coroutine):
     finally:
         running.discard(dispatched)
         if not running:
-            DISPATCHED.pop(session, None)
+            DISPATCHED.pop(place, None)
 
 
 cdef CK_RV cancel_dispatched(Call *call) except *:
-    """Give up the dispatched calls of a session."""
-    for dispatched in list(DISPATCHED.get(call.session.handle, ())):
+    """Give up the dispatched call that has the session alone, and with `number` the others too."""
+    running = list(DISPATCHED.get((call.session.handle, True), ()))
+    if call.number:
+        running += DISPATCHED.get((call.session.handle, False), ())
+    for dispatched in running:
         dispatched.cancel()
     return CKR_OK
 

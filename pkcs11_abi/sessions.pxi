@@ -36,6 +36,7 @@ cdef void close_detached(Call *call) noexcept nogil:
     """A call that still has the session finds it closed, and the last one to leave it tears it down."""
     call.slot = call.session.slot
     if not call.slot.is_inline:
+        call.number = True
         cross(cancel_dispatched, call)
     if ferro_session_leave(call.session, 0):
         discard(call)

@@ -5,6 +5,7 @@ cdef struct Call:
     ferro_session *session
     ferro_slot *slot
     int operation  # FERRO_ENCRYPT …: which of the session's operations
+    bint exclusive  # it has the session's operations to itself
     bint bad  # an argument cannot be: CKR_ARGUMENTS_BAD once the session is known
     CK_MECHANISM *mechanism
     CK_OBJECT_HANDLE key
@@ -65,7 +66,7 @@ cdef CK_RV alone(CK_SESSION_HANDLE handle, int operation, Call *call, work_t wor
     cdef CK_RV rv = ferro_session_take(handle, 1, ferro_operation_flag(operation), &call.session)
     if rv != CKR_OK:
         return rv
-    call.slot, call.operation = call.session.slot, operation
+    call.slot, call.operation, call.exclusive = call.session.slot, operation, True
     rv = cross(work, call)
     return leave(call, rv, 1)
 

@@ -1,0 +1,61 @@
+"""An adapter that is not inline: its tokens are in memory, and what it is told to wait for takes until it is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+from ferrohsm_adapters.software.engine import Engine
+
+from ferrohsm import constants as ck
+from ferrohsm.testing.memory import MemoryAdapter, MemorySlot, MemoryStore
+
+WAITING = threading.Event()
+"""Set while a digest with CKM_SHA_1 waits."""
+
+ENDED = threading.Event()
+"""Set when that wait was ended from outside."""
+
+
+class SlowEngine(Engine):
+    """SHA-1 waits for ever, SHA-224 fails in a way that nobody foresaw."""
+
+    async def begin(self, function: int, mechanism: Any, key: Any) -> Any:
+        operation = await super().begin(function, mechanism, key)
+        if mechanism.type in (ck.CKM_SHA_1, ck.CKM_SHA224):
+            return SlowOperation(operation, mechanism.type)
+        return operation
+
+
+class SlowOperation:
+    """An operation whose `once` does not come back by itself."""
+
+    multi_part = False
+
+    def __init__(self, operation: Any, type_: int) -> None:
+        self.operation = operation
+        self.type = type_
+
+    def once_length(self, length: int) -> int:
+        return int(self.operation.once_length(length))
+
+    async def once(self, data: memoryview) -> bytes:
+        if self.type == ck.CKM_SHA224:
+            raise ZeroDivisionError("a secret text")
+        WAITING.set()
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            ENDED.set()
+            raise
+        return bytes(await self.operation.once(data))
+
+    def close(self) -> None:
+        self.operation.close()
+
+
+def adapter(section: Any) -> MemoryAdapter:
+    """Make the adapter, as the entry point is called."""
+    slots = [MemorySlot(7, SlowEngine(), MemoryStore(tries=10))]
+    return MemoryAdapter(slots, inline=section.options.get("inline", False))

@@ -1,0 +1,16 @@
+"""Generated files are what their generator makes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GENERATOR = Path(__file__).resolve().parents[2] / "tools" / "gen_functions.py"
+
+
+@pytest.mark.skipif(not GENERATOR.exists(), reason="only a source tree has its generators")
+def test_the_function_list_is_not_stale() -> None:
+    subprocess.run([sys.executable, GENERATOR, "--check"], check=True)
