@@ -95,7 +95,7 @@ def loader() -> Extension:
     else:
         link.append("-Wl,--version-script=" + str(ROOT / "pkcs11_abi/loader/export.map"))
         # Our references are bound to our own symbols; the library stays when its host closes it, because the
-        # interpreter and its threads do. A sanitizer's symbols are in the executable, so it goes without -z defs.
+        # interpreter and its threads do. A sanitizer needs symbols of the executable, thus no -z defs.
         link += ["-Wl,-Bsymbolic", "-Wl,-z,nodelete", f"-Wl,-soname,{LOADER_FILE}"]
         link += [] if SANITIZE else ["-Wl,-z,defs"]
         libraries += ["dl", "pthread"]
@@ -197,7 +197,7 @@ def openssl() -> tuple[list[str], str]:
         found = None
     if found is None or not os.path.isabs(found.stdout.strip()):
         sys.exit(
-            f"There is no static {name}: install libssl-dev, or set FERROHSM_OPENSSL to the prefix of an OpenSSL"
+            f"There is no static {name}: install libssl-dev, or set FERROHSM_OPENSSL=prefix of an OpenSSL"
         )
     return [], found.stdout.strip()
 

@@ -216,7 +216,9 @@ static void fork_prepare(void)
     }
     ferro_mutex_lock(&fork_mutex);
     pause_calls();
-    self->fork_mode = ferro_python_before_fork() ? FORK_FULL : FORK_GATE;
+    self->fork_mode = FORK_FULL; /* first, since in a Python host CPython calls our hook now */
+    if (!ferro_python_before_fork())
+        self->fork_mode = FORK_GATE;
 }
 
 static void fork_parent(void)
@@ -246,6 +248,8 @@ static void fork_child(void)
 
 void ferro_gate_before_fork(void)
 {
+    if (ferro_self.fork_mode != FORK_NONE)
+        return;
     void *state = ferro_python_detach();
     ferro_mutex_lock(&fork_mutex);
     pause_calls();

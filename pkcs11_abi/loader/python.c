@@ -133,7 +133,9 @@ void ferro_python_after_fork_parent(void)
 void ferro_python_after_fork_child(void)
 {
     py_PyOS_AfterFork_Child();
-    py_PyGILState_Release(fork_state);
+    /* This thread's state is the only one left. It stays, even if it was made for the fork: an interpreter of 3.11
+     * without any thread state cannot make another one. */
+    py_PyEval_SaveThread();
 }
 
 void ferro_python_cloned(int alone)
@@ -150,10 +152,13 @@ static int reconcile_clone(char *message, size_t size)
         return -1;
     }
     if (cloned == 1) {
-        PyGILState_STATE state = py_PyGILState_Ensure();
+        if (ferro_python_attached()) {
+            snprintf(message, size, "this process was cloned without fork() by a thread that ran Python");
+            return -1;
+        }
+        (void)py_PyGILState_Ensure();
         py_PyOS_BeforeFork();
-        py_PyOS_AfterFork_Child();
-        py_PyGILState_Release(state);
+        ferro_python_after_fork_child();
         cloned = 0;
     }
     return 0;

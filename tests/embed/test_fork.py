@@ -12,6 +12,10 @@ def test_quiet_process(run_host: Callable[..., Any]) -> None:
     run_host("forks", "quiet")
 
 
+def test_forks_by_other_threads(run_host: Callable[..., Any]) -> None:
+    run_host("forks", "others")
+
+
 def test_raw_clone(run_host: Callable[..., Any]) -> None:
     run_host("forks", "clone")
 

@@ -116,6 +116,24 @@ static void busy(int children)
     OK(p11->C_Initialize(NULL));
 }
 
+static void *fork_here(void *rounds)
+{
+    for (int i = 0; i < *(int *)rounds; i++)
+        quiet(1, i == 0);
+    return NULL;
+}
+
+/* Forks by a thread that is not the one which started the interpreter, and by several at once. */
+static void by_other_threads(void)
+{
+    pthread_t threads[3];
+    int rounds = 5;
+    for (int i = 0; i < 3; i++)
+        CHECK(pthread_create(&threads[i], NULL, fork_here, &rounds) == 0);
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+}
+
 /* A child that no fork handler has seen. */
 static void raw_clone(void)
 {
@@ -148,6 +166,9 @@ int main(int argc, char **argv)
     } else if (strcmp(argv[2], "clone") == 0) {
         raw_clone();
         quiet(1, 0);
+    } else if (strcmp(argv[2], "others") == 0) {
+        by_other_threads();
+        quiet(1, 1);
     } else {
         CHECK(argc > 3);
         busy(atoi(argv[3]));

@@ -29,7 +29,39 @@ static void work_in_every_way(void)
     PyEval_RestoreThread(state);
 }
 
-/* os.fork in the host: the child may initialize. */
+static void child_works(void)
+{
+    CK_INFO info;
+    EXPECT(CKR_CRYPTOKI_NOT_INITIALIZED, p11->C_GetInfo(&info));
+    OK(p11->C_Initialize(NULL));
+    work_once();
+    OK(p11->C_Finalize(NULL));
+    _exit(0);
+}
+
+/* fork in the host by a thread that Python doesn't know, while others are in and out of Python. */
+static void *fork_in_c(void *unused)
+{
+    (void)unused;
+    pid_t child = fork();
+    if (child == 0)
+        child_works();
+    CHECK(await(child, 30) == 0);
+    work_once();
+    return NULL;
+}
+
+static void fork_without_python(void)
+{
+    pthread_t thread;
+    PyThreadState *state = PyEval_SaveThread();
+    CHECK(pthread_create(&thread, NULL, fork_in_c, NULL) == 0);
+    pthread_join(thread, NULL);
+    PyEval_RestoreThread(state);
+    run("import threading\nassert threading.active_count() >= 1\n");
+}
+
+/* os.fork in the host while other threads call: the child may initialize. */
 static void fork_in_python(void)
 {
     run("import os\n"
@@ -40,16 +72,36 @@ static void fork_in_python(void)
     CHECK(pid != NULL);
     pid_t child = (pid_t)PyLong_AsLong(pid);
     Py_DECREF(pid);
-    if (child == 0) {
-        CK_INFO info;
-        EXPECT(CKR_CRYPTOKI_NOT_INITIALIZED, p11->C_GetInfo(&info));
-        OK(p11->C_Initialize(NULL));
-        work_once();
-        OK(p11->C_Finalize(NULL));
-        _exit(0);
-    }
+    if (child == 0)
+        child_works();
     CHECK(await(child, 30) == 0);
     work_once();
+}
+
+static volatile int ending;
+
+static void *work_on(void *unused)
+{
+    (void)unused;
+    while (!ending)
+        work_once();
+    return NULL;
+}
+
+static void fork_among_threads(void)
+{
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++)
+        CHECK(pthread_create(&threads[i], NULL, work_on, NULL) == 0);
+    for (int i = 0; i < 10; i++) {
+        fork_in_python();
+        fork_without_python();
+    }
+    ending = 1;
+    PyThreadState *state = PyEval_SaveThread();
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    PyEval_RestoreThread(state);
 }
 
 /* Without site-packages of its own, or with what the environment says. */
@@ -113,6 +165,8 @@ int main(int argc, char **argv)
     run("assert sys.path == path, sys.path\n"
         "assert [_signal.getsignal(n) for n in (2, 13, 15)] == handlers\n");
     fork_in_python();
+    fork_without_python();
+    fork_among_threads();
     if (strcmp(mode, "finalized") == 0) {
         /* The host's interpreter goes first, then somebody finalizes the module. */
         CK_INFO info;

@@ -38,8 +38,10 @@ int main(int argc, char **argv)
     int flags = RTLD_NOW;
     if (strcmp(argv[2], "global") == 0)
         flags |= RTLD_GLOBAL;
+#if defined(RTLD_DEEPBIND)
     else if (strcmp(argv[2], "deepbind") == 0)
         flags |= RTLD_LOCAL | RTLD_DEEPBIND;
+#endif
     else if (strcmp(argv[2], "lazy") == 0)
         flags = RTLD_LAZY | RTLD_LOCAL;
     if (argc > 3 && dlopen(argv[3], RTLD_NOW | RTLD_GLOBAL) == NULL)
