@@ -1,4 +1,4 @@
-"""Generate what the ABI needs of the function list: the slots' types (functions.pxd) and their filling (table.pxi).
+"""Generate what the ABI needs of the function list: its slots' types (functions.pxd), their filling (table.pxi).
 
 Run without arguments to write both files; with ``--check`` to fail when one of them is stale.
 """

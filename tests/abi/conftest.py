@@ -74,4 +74,3 @@ def p11(bench: Bench) -> Cryptoki:
 def session(bench: Bench) -> int:
     """A read/write session with the user logged in."""
     return bench.user()
-

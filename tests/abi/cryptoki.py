@@ -1,4 +1,4 @@
-"""The module through ctypes: structures, calls that give the return value's name, and short ways to say things."""
+"""The module through ctypes: structures, calls that give the return value's name, short ways to say things."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class OaepParameters(ctypes.Structure):
     ]
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A call that did not return CKR_OK."""
 
     def __init__(self, function: str, rv: str) -> None:
@@ -152,10 +152,10 @@ class Cryptoki:
         return ck.name("CKR", call(*(self._argument(argument) for argument in arguments)))
 
     def __call__(self, function: str, *arguments: Any) -> None:
-        """Call; raise `Refused` for anything but CKR_OK."""
+        """Call; raise `RefusedError` for anything but CKR_OK."""
         rv = self.rv(function, *arguments)
         if rv != "CKR_OK":
-            raise Refused(function, rv)
+            raise RefusedError(function, rv)
 
     @staticmethod
     def _argument(value: Any) -> Any:
@@ -202,8 +202,8 @@ class Cryptoki:
         return self.create(session, (ck.CKA_CLASS, ck.CKO_DATA), *pairs)
 
     def generic_secret(self, session: int, value: bytes, *pairs: tuple[int, Any]) -> int:
-        head = ((ck.CKA_CLASS, ck.CKO_SECRET_KEY), (ck.CKA_KEY_TYPE, ck.CKK_GENERIC_SECRET), (ck.CKA_VALUE, value))
-        return self.create(session, *head, *pairs)
+        head = ((ck.CKA_CLASS, ck.CKO_SECRET_KEY), (ck.CKA_KEY_TYPE, ck.CKK_GENERIC_SECRET))
+        return self.create(session, *head, (ck.CKA_VALUE, value), *pairs)
 
     def aes(self, session: int, *pairs: tuple[int, Any], length: int = 16) -> int:
         pairs = ((ck.CKA_VALUE_LEN, length), *pairs)

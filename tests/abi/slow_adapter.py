@@ -1,4 +1,4 @@
-"""An adapter that is not inline: its tokens are in memory, and what it is told to wait for takes until it is cancelled."""
+"""An adapter that is not inline, with tokens in memory; one of its mechanisms waits until it is cancelled."""
 
 from __future__ import annotations
 

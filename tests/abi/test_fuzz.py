@@ -1,7 +1,7 @@
 """Random calls with hostile arguments, from a C host in its own process (fuzz_host.c).
 
-FERROHSM_FUZZ_CALLS says how many, FERROHSM_FUZZ_SEED where they start; FERROHSM_SANITIZE=address builds the host for
-a module that was built with AddressSanitizer.
+FERROHSM_FUZZ_CALLS says how many, FERROHSM_FUZZ_SEED where they start; FERROHSM_SANITIZE=address builds the
+host for a module that was built with AddressSanitizer.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from ctypes import c_ubyte, c_ulong
 
 import pytest
-from cryptoki import CkMechanism, Cryptoki, mechanism
+from cryptoki import PIN, CkMechanism, Cryptoki, mechanism, template
 
 from ferrohsm import constants as ck
 
@@ -34,8 +35,6 @@ def ended(p11: Cryptoki, function: str, session: int) -> bool:
 
 
 def test_digest_in_one_and_in_parts(p11: Cryptoki, session: int) -> None:
-    import hashlib
-
     p11("C_DigestInit", session, mechanism(ck.CKM_SHA256))
     digest = too_small_then_right(p11, "C_Digest", session, DATA, len(DATA))
     assert digest == hashlib.sha256(DATA).digest()
@@ -49,15 +48,11 @@ def test_digest_in_one_and_in_parts(p11: Cryptoki, session: int) -> None:
 
 
 def test_digest_of_nothing(p11: Cryptoki, session: int) -> None:
-    import hashlib
-
     p11("C_DigestInit", session, mechanism(ck.CKM_SHA_1))
     assert p11.whole("C_Digest", session, None, 0) == hashlib.sha1(b"", usedforsecurity=False).digest()
 
 
 def test_digest_key(p11: Cryptoki, session: int) -> None:
-    import hashlib
-
     key = p11.generic_secret(session, b"key material", (ck.CKA_EXTRACTABLE, True), (ck.CKA_SENSITIVE, False))
     p11("C_DigestInit", session, mechanism(ck.CKM_SHA256))
     p11("C_DigestUpdate", session, b"before ", 7)
@@ -196,21 +191,19 @@ def test_wrap_follows_the_length_rule(p11: Cryptoki, session: int) -> None:
     how = mechanism(ck.CKM_AES_KEY_WRAP)
     wrapped = too_small_then_right(p11, "C_WrapKey", session, how, wrapping, key)
     assert len(wrapped) == 24
-    from cryptoki import template
-
-    attributes = template((ck.CKA_CLASS, ck.CKO_SECRET_KEY), (ck.CKA_KEY_TYPE, ck.CKK_AES), (ck.CKA_SENSITIVE, False))
+    kind = ((ck.CKA_CLASS, ck.CKO_SECRET_KEY), (ck.CKA_KEY_TYPE, ck.CKK_AES))
+    attributes = template(*kind, (ck.CKA_SENSITIVE, False))
     back = p11.made("C_UnwrapKey", session, how, wrapping, wrapped, len(wrapped), attributes, len(attributes))
     assert p11.get(session, back, ck.CKA_VALUE) == p11.get(session, key, ck.CKA_VALUE)
 
 
 def test_dual_functions_feed_both_operations(p11: Cryptoki, session: int) -> None:
-    import hashlib
-
     key, how, data = p11.aes(session), mechanism(ck.CKM_AES_CBC, IV), bytes(range(32))
     p11("C_EncryptInit", session, how, key)
-    assert p11.rv(
-        "C_DigestEncryptUpdate", session, data, 32, (c_ubyte * 32)(), c_ulong(32)
-    ) == "CKR_OPERATION_NOT_INITIALIZED"
+    assert (
+        p11.rv("C_DigestEncryptUpdate", session, data, 32, (c_ubyte * 32)(), c_ulong(32))
+        == "CKR_OPERATION_NOT_INITIALIZED"
+    )
     p11("C_DigestInit", session, mechanism(ck.CKM_SHA256))
     secret = too_small_then_right(p11, "C_DigestEncryptUpdate", session, data, 32)
     assert p11.whole("C_EncryptFinal", session) == b""
@@ -244,7 +237,8 @@ def test_sign_encrypt_and_decrypt_verify(p11: Cryptoki, session: int) -> None:
 def test_an_error_ends_the_operation(p11: Cryptoki, session: int) -> None:
     key, how = p11.aes(session), mechanism(ck.CKM_AES_CBC, IV)
     p11("C_EncryptInit", session, how, key)
-    assert p11.rv("C_Encrypt", session, DATA, len(DATA), (c_ubyte * 64)(), c_ulong(64)) == "CKR_DATA_LEN_RANGE"
+    refused = p11.rv("C_Encrypt", session, DATA, len(DATA), (c_ubyte * 64)(), c_ulong(64))
+    assert refused == "CKR_DATA_LEN_RANGE"
     assert ended(p11, "C_EncryptFinal", session)
 
 
@@ -272,8 +266,6 @@ def test_init_without_a_mechanism_ends_the_operation(p11: Cryptoki, session: int
 
 
 def test_a_key_that_asks_for_the_pin_at_each_use(p11: Cryptoki, session: int) -> None:
-    from cryptoki import PIN
-
     _, private = p11.ec(session, (ck.CKA_ALWAYS_AUTHENTICATE, True), (ck.CKA_PRIVATE, True))
     how, data, context = mechanism(ck.CKM_ECDSA), bytes(32), ck.CKU_CONTEXT_SPECIFIC
     assert p11.rv("C_Login", session, context, PIN, len(PIN)) == "CKR_OPERATION_NOT_INITIALIZED"
