@@ -54,6 +54,7 @@ class SlotSection:
         self.config = config if config is not None else Config()
 
     def __repr__(self) -> str:
+        """Return name and adapter, without the options."""
         return f"SlotSection({self.name!r}, {self.adapter!r})"
 
 

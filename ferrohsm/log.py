@@ -63,9 +63,9 @@ def event(level: str, message: str, /, **fields: Any) -> None:
     """Write one event. `message` is a constant sentence; what varies goes into the fields."""
     if LEVELS[level] < _threshold:
         return
-    try:
+    try:  # noqa: SIM105 - contextlib is not needed for this alone
         _write(level, _line(level, message, fields))
-    except Exception:  # noqa: S110, SIM105 - whatever goes wrong with a log line, the call goes on
+    except Exception:  # noqa: S110 - whatever goes wrong with a log line, the call goes on
         pass
 
 

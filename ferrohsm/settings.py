@@ -74,9 +74,11 @@ class Section:
             raise TypeError(f"[{self.table}] has no {', '.join(sorted(values))}")
 
     def __setattr__(self, key: str, value: Any) -> None:
+        """Refuse."""
         raise AttributeError("settings do not change after they are loaded")
 
     def __repr__(self) -> str:
+        """Return the settings with their values."""
         keys: tuple[str, ...] = type(self).__slots__
         inner = ", ".join(f"{key}={getattr(self, key)!r}" for key in keys)
         return f"{type(self).__name__}({inner})"

@@ -1,0 +1,7 @@
+"""``python -m ferrohsm.cli``."""
+
+import sys
+
+from ferrohsm.cli import main
+
+sys.exit(main())
