@@ -17,15 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     encode_dss_signature,
 )
 
-from ferrohsm import constants as ck
-from ferrohsm.adapters import Attributes, Function, Key
-from ferrohsm.errors import DataLenRange, SignatureInvalid, SignatureLenRange, TemplateIncomplete
+from ferrohsm.adapters import Function, Key
+from ferrohsm.errors import DataLenRange, SignatureInvalid, SignatureLenRange
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
 from ferrohsm_adapters.software import ec_material
 from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS
 from ferrohsm_adapters.software.operation import EngineOperation
-
 
 _MAX_DIGEST = 128  # bytes; "should not be longer than 1024 bits"
 
@@ -137,13 +135,3 @@ def begin(function: int, row: Row, mechanism: Mechanism, key: Key) -> Ecdsa:
     if row.hash is None:
         return RawEcdsa(parsed, order)
     return HashedEcdsa(parsed, order, HASH_FUNCTIONS[row.hash])
-
-
-def generate_pair(row: Row, public: Attributes, private: Attributes) -> tuple[Attributes, Attributes]:
-    """Generate a key pair of any of the three kinds on the curve that the public template names."""
-    parameters = public.get(ck.CKA_EC_PARAMS)
-    if not parameters:
-        raise TemplateIncomplete("CKA_EC_PARAMS is missing")
-    assert row.produces is not None
-    curve = ec_material.curve_of(row.produces, parameters)  # type: ignore[arg-type]
-    return ec_material.pair_attributes(curve, ec_material.generate(curve), parameters)  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from ferrohsm.errors import (
     AttributeValueInvalid,
     CurveNotSupported,
     DomainParamsInvalid,
+    TemplateIncomplete,
     WrappedKeyInvalid,
 )
 from ferrohsm_adapters.software import der
@@ -133,6 +134,14 @@ def load_point(curve: Curve, point: Bytes) -> Any:
     if curve.key_type == ck.CKK_EC:
         return _ec().EllipticCurvePublicKey.from_encoded_point(_engine_curve(curve), _unwrapped(curve, point))
     return _module(curve)[1].from_public_bytes(_unwrapped(curve, point))
+
+
+def wanted(key_type: int, public: Attributes) -> tuple[Curve, bytes]:
+    """Return the curve that the template of a new public key asks for, and the parameters as given."""
+    parameters = public.get(ck.CKA_EC_PARAMS)
+    if not parameters:
+        raise TemplateIncomplete("CKA_EC_PARAMS is missing")
+    return curve_of(key_type, cast("Bytes", parameters)), bytes(cast("Bytes", parameters))
 
 
 def generate(curve: Curve) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Key
@@ -11,13 +11,15 @@ from ferrohsm.mechanisms import HASHES, Row, hash_of_kdf
 from ferrohsm.parameters import Ecdh1, Mechanism
 from ferrohsm_adapters.software import ec_material
 from ferrohsm_adapters.software.derive import derived_key, wanted_length
-from ferrohsm_adapters.software.ec import generate_pair
 from ferrohsm_adapters.software.operation import wipe
 
-__all__ = ["derive", "generate_pair"]
+if TYPE_CHECKING:
+    from ferrohsm_adapters.software.engine import Kernels
 
 
-def derive(row: Row, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
+def derive(
+    row: Row, mechanism: Mechanism, base: Key, attributes: Attributes, kernels: Kernels | None
+) -> Attributes:
     """Return the attributes of the key agreed with the other party's public key."""
     parameter: Ecdh1 = mechanism.parameter
     name, sp800 = hash_of_kdf(parameter.kdf)
@@ -25,14 +27,20 @@ def derive(row: Row, mechanism: Mechanism, base: Key, attributes: Attributes) ->
         raise MechanismParamInvalid("unknown key derivation function")
     if name is None and parameter.shared_data:
         raise MechanismParamInvalid("CKD_NULL takes no shared data")
+    length = wanted_length(attributes)
+    if name is not None and length is None:
+        length = HASHES[name].length
+    if kernels is not None:
+        made = kernels.derive(mechanism.type, parameter, base, length or 0)
+        if made is not None:
+            return derived_key(made, attributes, leading=name is not None)
     secret = _agree(base, parameter.public_data)
-    if name is None:
+    if name is None or length is None:
         # The shared secret is cut at its leading end.
         return derived_key(secret, attributes, leading=False)
-    length = wanted_length(attributes)
-    value = bytearray(HASHES[name].length if length is None else length)
+    value = bytearray(length)
     try:
-        _kdf(name, sp800, len(value), parameter.shared_data).derive_into(secret, value)
+        _kdf(name, sp800, length, parameter.shared_data).derive_into(secret, value)
     finally:
         wipe(secret)
     return derived_key(value, attributes, leading=True)

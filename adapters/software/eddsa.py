@@ -15,10 +15,7 @@ from ferrohsm.errors import MechanismParamInvalid, SignatureInvalid, SignatureLe
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import EdDsa, Mechanism
 from ferrohsm_adapters.software import ec_material
-from ferrohsm_adapters.software.ec import generate_pair
 from ferrohsm_adapters.software.operation import EngineOperation, Held
-
-__all__ = ["EdwardsSignature", "begin", "generate_pair"]
 
 
 class EdwardsSignature(EngineOperation):

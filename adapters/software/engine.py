@@ -44,6 +44,15 @@ class Kernels(Protocol):
     def begin(self, function: int, mechanism: int, parameter: Any, key: Key | None) -> Operation | None:
         """Start an operation, or return None to leave it to the families."""
 
+    def generate_key(self, mechanism: int, attributes: Attributes) -> dict[int, bytearray] | None:
+        """Return a new secret key's value, or None."""
+
+    def generate_key_pair(self, mechanism: int, public: Attributes) -> tuple[Attributes, Attributes] | None:
+        """Return the public and the private parts of a new pair, or None."""
+
+    def derive(self, mechanism: int, parameter: Any, key: Key, length: int) -> bytearray | None:
+        """Return a shared secret, or `length` bytes derived from it, or None."""
+
     def stop(self) -> None:
         """Wipe what is kept ahead."""
 
@@ -168,20 +177,15 @@ class Engine:
         """Return value, length and check value of a new secret key."""
         from ferrohsm_adapters.software import secret
 
-        return secret.generate(_row(mechanism, Function.GENERATE), mechanism, attributes)
+        return secret.generate(_row(mechanism, Function.GENERATE), mechanism, attributes, self.kernels)
 
     async def generate_key_pair(
         self, mechanism: Mechanism, public: Attributes, private: Attributes
     ) -> tuple[Attributes, Attributes]:
         """Return the attributes to add to the public and to the private key."""
-        row = _row(mechanism, Function.GENERATE_KEY_PAIR)
-        if row.family == "rsa":
-            from ferrohsm_adapters.software import rsa
+        from ferrohsm_adapters.software import pairs
 
-            return rsa.generate_pair(row, public, private)
-        from ferrohsm_adapters.software import ec
-
-        return ec.generate_pair(row, public, private)
+        return pairs.generate_pair(_row(mechanism, Function.GENERATE_KEY_PAIR), public, self.kernels)
 
     async def complete(self, attributes: Attributes) -> Attributes:
         """Check the material of an object that is brought in and return the attributes to add."""
@@ -215,7 +219,7 @@ class Engine:
         if row.family == "ecdh":
             from ferrohsm_adapters.software import ecdh
 
-            return ecdh.derive(row, mechanism, base, attributes)
+            return ecdh.derive(row, mechanism, base, attributes, self.kernels)
         from ferrohsm_adapters.software import derive
 
         return derive.derive(row, mechanism, base, attributes)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo, Prehashed
 
 from ferrohsm import constants as ck
-from ferrohsm.adapters import Attributes, Function, Key
+from ferrohsm.adapters import Function, Key
 from ferrohsm.errors import (
     DataInvalid,
     DataLenRange,
@@ -24,20 +24,12 @@ from ferrohsm.errors import (
     MechanismParamInvalid,
     SignatureInvalid,
     SignatureLenRange,
-    TemplateIncomplete,
-    TemplateInconsistent,
 )
 from ferrohsm.mechanisms import RSA_MAX_BITS, RSA_MIN_BITS, Row
 from ferrohsm.parameters import Mechanism, RsaOaep, RsaPss
 from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS, digest_function, mgf_function
-from ferrohsm_adapters.software.material import number
 from ferrohsm_adapters.software.operation import EngineOperation
-from ferrohsm_adapters.software.rsa_material import (
-    private_attributes,
-    private_key,
-    public_attributes,
-    public_key,
-)
+from ferrohsm_adapters.software.rsa_material import private_key, public_key
 
 _PKCS1_OVERHEAD = 11
 
@@ -352,24 +344,3 @@ def decrypt_secret(key: Key, mechanism: Mechanism, wrapped: bytes) -> bytearray:
     """Return the secret under an unwrapping RSA key. Raises ValueError when it does not decrypt."""
     scheme, _ = encryption_scheme(mechanism)
     return bytearray(private_key(key).decrypt(wrapped, scheme))
-
-
-def generate_pair(row: Row, public: Attributes, private: Attributes) -> tuple[Attributes, Attributes]:
-    """Generate a key pair of the size and exponent in the public key's template.
-
-    The engine makes keys with the exponents 65537 and 3.
-    """
-    bits = number(public, ck.CKA_MODULUS_BITS)
-    if bits is None:
-        raise TemplateIncomplete("CKA_MODULUS_BITS is missing")
-    if not RSA_MIN_BITS <= bits <= RSA_MAX_BITS:
-        raise KeySizeRange(f"RSA keys have {RSA_MIN_BITS} to {RSA_MAX_BITS} bits")
-    given = public.get(ck.CKA_PUBLIC_EXPONENT)
-    exponent = int.from_bytes(given, "big") if given else 65537  # type: ignore[arg-type]
-    if exponent not in (3, 65537):
-        raise TemplateInconsistent("the public exponent must be 65537 or 3")
-    try:
-        key = rsa.generate_private_key(exponent, bits)
-    except (ValueError, UnsupportedAlgorithm):
-        raise KeySizeRange from None
-    return public_attributes(key.public_key()), private_attributes(key)

@@ -9,9 +9,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Key
-from ferrohsm.errors import AttributeValueInvalid, KeySizeRange, TemplateIncomplete
+from ferrohsm.errors import AttributeValueInvalid, KeySizeRange, TemplateIncomplete, TemplateInconsistent
 from ferrohsm.mechanisms import RSA_MAX_BITS, RSA_MIN_BITS
-from ferrohsm_adapters.software.material import Bytes, octets, public_info, ulong
+from ferrohsm_adapters.software.material import Bytes, number, octets, public_info, ulong
+
+_MAX_EXPONENT_BITS = 64
 
 # The private parts beside the exponent, with the names that the engine's numbers have for them.
 _CRT = (
@@ -70,6 +72,33 @@ def private_attributes(key: rsa.RSAPrivateKey) -> Attributes:
     for type, name in _CRT:
         attributes[type] = bytearray(_bytes(getattr(numbers, name)))
     return attributes
+
+
+def wanted(public: Attributes) -> tuple[int, bytes]:
+    """Return the size in bits and the exponent that the template of a new public key asks for.
+
+    Raises `TemplateIncomplete`, `TemplateInconsistent`, `KeySizeRange`.
+    """
+    bits = number(public, ck.CKA_MODULUS_BITS)
+    if bits is None:
+        raise TemplateIncomplete("CKA_MODULUS_BITS is missing")
+    if not RSA_MIN_BITS <= bits <= RSA_MAX_BITS:
+        raise KeySizeRange(f"RSA keys have {RSA_MIN_BITS} to {RSA_MAX_BITS} bits")
+    exponent = _maybe(public, ck.CKA_PUBLIC_EXPONENT)
+    if exponent is None:
+        exponent = 65537
+    if exponent < 3 or not exponent & 1 or exponent.bit_length() > _MAX_EXPONENT_BITS:
+        raise TemplateInconsistent("the public exponent must be odd, from 3 to 64 bits")
+    return bits, _bytes(exponent)
+
+
+def generate(bits: int, exponent: bytes) -> tuple[Attributes, Attributes]:
+    """Generate a pair; the library makes those with the exponents 65537 and 3."""
+    number = int.from_bytes(exponent, "big")
+    if number not in (3, 65537):
+        raise TemplateInconsistent("the public exponent must be 65537 or 3")
+    key = rsa.generate_private_key(number, bits)
+    return public_attributes(key.public_key()), private_attributes(key)
 
 
 def complete_public(attributes: Attributes) -> Attributes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes
@@ -11,8 +12,11 @@ from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
 from ferrohsm_adapters.software.material import number, secret_attributes, secret_length_allowed
 
+if TYPE_CHECKING:
+    from ferrohsm_adapters.software.engine import Kernels
 
-def generate(row: Row, mechanism: Mechanism, attributes: Attributes) -> Attributes:
+
+def generate(row: Row, mechanism: Mechanism, attributes: Attributes, kernels: Kernels | None) -> Attributes:
     """Return value, length and check value of a new secret key."""
     length = number(attributes, ck.CKA_VALUE_LEN)
     if length is None:
@@ -20,4 +24,7 @@ def generate(row: Row, mechanism: Mechanism, attributes: Attributes) -> Attribut
     assert row.produces is not None
     if not secret_length_allowed(row.produces, length):
         raise KeySizeRange
-    return secret_attributes(row.produces, bytearray(os.urandom(length)), attributes)
+    # The kernels write into memory that can be wiped; `os.urandom` leaves its own copy behind.
+    made = None if kernels is None else kernels.generate_key(mechanism.type, attributes)
+    value = bytearray(os.urandom(length)) if made is None else made[ck.CKA_VALUE]
+    return secret_attributes(row.produces, value, attributes)

@@ -243,6 +243,25 @@ def test_generation_refusals(driver: Driver) -> None:
     assert public.attributes[ck.CKA_PUBLIC_EXPONENT] == b"\x03"
 
 
+def test_generation_with_another_exponent(driver: Driver) -> None:
+    """The library makes keys with 65537 and 3 only, the kernels with any that is odd."""
+    if not driver.native:
+        with pytest.raises(errors.TemplateInconsistent):
+            driver.pair(
+                ck.CKM_RSA_PKCS_KEY_PAIR_GEN,
+                ck.CKK_RSA,
+                MODULUS_BITS=ulong(1024),
+                PUBLIC_EXPONENT=b"\x01\x01",
+            )
+        return
+    public, private = driver.pair(
+        ck.CKM_RSA_PKCS_KEY_PAIR_GEN, ck.CKK_RSA, MODULUS_BITS=ulong(1024), PUBLIC_EXPONENT=b"\x01\x01"
+    )
+    assert private.attributes[ck.CKA_PUBLIC_EXPONENT] == b"\x01\x01"
+    signature = driver.sign(ck.CKM_SHA256_RSA_PKCS, private, DATA)
+    driver.verify(ck.CKM_SHA256_RSA_PKCS, public, DATA, signature)
+
+
 PRIVATE_PARTS = [
     ck.CKA_PRIME_1,
     ck.CKA_PRIME_2,
