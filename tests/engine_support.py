@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ferrohsm_adapters.software.engine import Engine
+
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key, Operation
 from ferrohsm.parameters import Mechanism
-from ferrohsm_adapters.software.engine import Engine
 
 
 def ulong(value: int) -> bytes:

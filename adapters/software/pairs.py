@@ -1,7 +1,8 @@
 """Generating key pairs.
 
-PKCS#11 3.2, "PKCS #1 RSA key pair generation", "Elliptic Curve key pair generation". The kernels make them where there are kernels: no part of the private key becomes a Python number on
-that way. Else the library does.
+PKCS#11 3.2, "PKCS #1 RSA key pair generation", "Elliptic Curve key pair generation". The kernels make
+them where there are kernels: no part of the private key becomes a Python number on that way. Else the
+library does.
 """
 
 from __future__ import annotations

@@ -12,14 +12,14 @@ from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from engine_support import Driver, secret_template, step, ulong
+from ferrohsm_adapters.software import ec_material
+from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS
 
 from ferrohsm import constants as ck
 from ferrohsm import errors
 from ferrohsm.adapters import Function, Key
 from ferrohsm.mechanisms import HASHES
 from ferrohsm.parameters import Ecdh1, EdDsa
-from ferrohsm_adapters.software import ec_material
-from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS
 
 OIDS = {
     "secp256r1": "06082a8648ce3d030107",

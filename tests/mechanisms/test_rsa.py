@@ -9,14 +9,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo, Prehashed
 from engine_support import Driver, step, ulong
+from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS
+from ferrohsm_adapters.software.rsa_material import private_key, public_key
 
 from ferrohsm import constants as ck
 from ferrohsm import errors
 from ferrohsm.adapters import Function, Key
 from ferrohsm.mechanisms import HASHES
 from ferrohsm.parameters import Mechanism, RsaOaep, RsaPss
-from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS
-from ferrohsm_adapters.software.rsa_material import private_key, public_key
 
 SIGNING = ["sha1", "sha224", "sha256", "sha384", "sha512", "sha3_224", "sha3_256", "sha3_384", "sha3_512"]
 OAEP_HASHES = ["sha1", "sha224", "sha256", "sha384", "sha512"]
