@@ -279,7 +279,8 @@ static int start_own(void *library, char *message, size_t size)
 /* --- importing the ABI --------------------------------------------------------------------------------------------- */
 
 /* Import pkcs11_abi from our own site-packages, whatever else the interpreter finds under that name, and let its
- * `start` module prepare the rest. */
+ * `start` module prepare the rest. Where ours is not the environment's (pip install --target), it comes before that,
+ * and after the standard library. */
 static const char bootstrap[] =
     "def start(site, hosted, before, parent):\n"
     "    import sys\n"
@@ -291,7 +292,8 @@ static const char bootstrap[] =
     "        sys.modules['pkcs11_abi'] = module\n"
     "        spec.loader.exec_module(module)\n"
     "    elif not hosted and site not in sys.path:\n"
-    "        sys.path.append(site)\n"
+    "        ends = [i for i, path in enumerate(sys.path) if path.endswith('-packages')]\n"
+    "        sys.path.insert(ends[0] if ends else len(sys.path), site)\n"
     "    from pkcs11_abi.start import prepare\n"
     "    return prepare(site, hosted, before, parent)\n";
 
