@@ -1,4 +1,4 @@
-# Dual-function cryptographic functions (Section 5.16): an update of two operations at once. When the cipher gives no
+# Dual-function cryptographic functions (Section 5.17): an update of two operations at once. When the cipher gives no
 # output (an error, a length query, a buffer too small), the other operation gets no data.
 
 

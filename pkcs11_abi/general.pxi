@@ -131,24 +131,3 @@ cdef void fill_info():
 
 
 fill_info()
-
-
-cdef CK_RV C_GetFunctionStatus(CK_SESSION_HANDLE hSession) noexcept nogil:
-    return not_parallel(hSession)
-
-
-cdef CK_RV C_CancelFunction(CK_SESSION_HANDLE hSession) noexcept nogil:
-    return not_parallel(hSession)
-
-
-cdef CK_RV not_parallel(CK_SESSION_HANDLE handle) noexcept nogil:
-    """The legacy functions for parallel sessions (Section 5.20)."""
-    cdef CK_RV rv = known_session(handle)
-    return CKR_FUNCTION_NOT_PARALLEL if rv == CKR_OK else rv
-
-
-cdef CK_RV known_session(CK_SESSION_HANDLE handle) noexcept nogil:
-    cdef Call call
-    clear(&call)
-    cdef CK_RV rv = ferro_session_take(handle, 0, 0, &call.session)
-    return leave(&call, CKR_OK, 0) if rv == CKR_OK else rv

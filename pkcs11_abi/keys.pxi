@@ -164,9 +164,3 @@ cdef CK_RV C_UnwrapKeyAuthenticated(
     CK_ULONG ulAssociatedDataLen, CK_OBJECT_HANDLE_PTR phKey
 ) noexcept nogil:
     return refuse(hSession)
-
-
-cdef CK_RV refuse(CK_SESSION_HANDLE handle) noexcept nogil:
-    """A function that no mechanism of the module offers."""
-    cdef CK_RV rv = known_session(handle)
-    return CKR_FUNCTION_NOT_SUPPORTED if rv == CKR_OK else rv

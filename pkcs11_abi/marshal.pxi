@@ -17,7 +17,7 @@ cdef struct Budget:
 
 
 cdef bint holds_template(CK_ATTRIBUTE_TYPE type) noexcept nogil:
-    """Whether an attribute's value is an array of attributes. A vendor's types follow no such rule (NSS's have the bit)."""
+    """Whether a value is an array of attributes. A vendor's types follow no such rule: NSS's have the bit too."""
     return type & CKF_ARRAY_ATTRIBUTE != 0 and type & CKA_VENDOR_DEFINED == 0 and type != CKA_ALLOWED_MECHANISMS
 
 
@@ -130,7 +130,7 @@ cdef CK_RV write_value(CK_ATTRIBUTE *attribute, object value) except *:
 
 
 cdef CK_RV write_template(CK_ATTRIBUTE *attribute, tuple pairs) except *:
-    """Answer with an array of attributes: the caller asks for its size, then for the sizes inside, then for the values."""
+    """Answer with an array of attributes: asked for its size first, then for the sizes inside, then for the values."""
     cdef CK_ULONG needed = len(pairs) * sizeof(CK_ATTRIBUTE), i
     cdef CK_ATTRIBUTE *inside = <CK_ATTRIBUTE *>attribute.pValue
     cdef CK_RV rv = CKR_OK, one

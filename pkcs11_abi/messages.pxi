@@ -1,5 +1,5 @@
-# Message-based encryption, decryption, signing and verifying functions (Sections 5.9, 5.11, 5.14 and 5.16). The mechanism
-# list offers no CKF_MESSAGE_… flag, so no operation can be begun.
+# Message-based encryption, decryption, signing and verifying functions (Sections 5.9, 5.11, 5.14 and 5.16). The
+# mechanism list offers no CKF_MESSAGE_… flag, so no operation can be begun.
 
 
 cdef CK_RV C_MessageEncryptInit(

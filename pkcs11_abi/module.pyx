@@ -40,6 +40,7 @@ include "verifying.pxi"
 include "dual.pxi"
 include "keys.pxi"
 include "random.pxi"
+include "parallel.pxi"
 include "messages.pxi"
 include "asynchronous.pxi"
 

@@ -96,6 +96,22 @@ cdef CK_RV forget_operation(Call *call) except *:
     return CKR_OK
 
 
+# Refuse: a session must be there all the same.
+
+
+cdef CK_RV known_session(CK_SESSION_HANDLE handle) noexcept nogil:
+    cdef Call call
+    clear(&call)
+    cdef CK_RV rv = ferro_session_take(handle, 0, 0, &call.session)
+    return leave(&call, CKR_OK, 0) if rv == CKR_OK else rv
+
+
+cdef CK_RV refuse(CK_SESSION_HANDLE handle) noexcept nogil:
+    """A function that no mechanism of the module offers."""
+    cdef CK_RV rv = known_session(handle)
+    return CKR_FUNCTION_NOT_SUPPORTED if rv == CKR_OK else rv
+
+
 # Begin.
 
 
@@ -145,7 +161,7 @@ cdef void start(ferro_operation *operation, object bound) noexcept:
 
 
 cdef CK_RV ready(Call *call, ferro_operation *operation) except *:
-    """Whether the operation can be used at all: active, its login still there, the PIN given where each use needs it."""
+    """Whether the operation can be used: active, its login still there, the PIN given where each use needs it."""
     if operation.kind == FERRO_IDLE:
         return CKR_OPERATION_NOT_INITIALIZED
     bound = <object>operation.object

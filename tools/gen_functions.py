@@ -1,4 +1,4 @@
-"""Generate what the ABI needs of the function list: its slots' types (functions.pxd), their filling (table.pxi).
+"""Generate what the ABI needs of the function list: its types (functions.pxd) and its filling (table.pxi).
 
 Run without arguments to write both files; with ``--check`` to fail when one of them is stale.
 """

@@ -17,7 +17,7 @@ static inline void ferro_wipe(void *memory, size_t length)
         return;
 #if defined(_WIN32)
     SecureZeroMemory(memory, length);
-#elif defined(__GLIBC__) || defined(__FreeBSD__) || defined(__OpenBSD__) || (defined(__linux__) && !defined(__ANDROID__))
+#elif defined(__linux__) || defined(__FreeBSD__) || defined(__OpenBSD__)
     explicit_bzero(memory, length);
 #else
     volatile unsigned char *byte = memory;

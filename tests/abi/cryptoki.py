@@ -1,4 +1,4 @@
-"""The module through ctypes: structures, calls that give the return value's name, short ways to say things."""
+"""The module through ctypes: structures, calls that give the return value's name, and shorthands."""
 
 from __future__ import annotations
 
