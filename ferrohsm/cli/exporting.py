@@ -12,7 +12,7 @@ from ferrohsm.adapters import Value
 from ferrohsm.attribute_kinds import ulong
 from ferrohsm.cli import pins, view
 from ferrohsm.cli.parser import Nouns, choose_token, verb
-from ferrohsm.cli.terminal import CommandError, show
+from ferrohsm.cli.terminal import CommandError, UsageError, show
 from ferrohsm.errors import KeyUnextractable
 from ferrohsm.parameters import Mechanism
 
@@ -26,6 +26,7 @@ _FORMATS = {
     "secret": ("raw", "hex"),
     "data": ("raw", "hex"),
 }
+_ALL_FORMATS = ("pem", "der", "pkcs12", "openssh", "raw", "hex")
 
 
 def register(verbs: Nouns) -> None:
@@ -49,8 +50,9 @@ def register(verbs: Nouns) -> None:
     view.add_filter(parser)
     parser.add_argument(
         "--format",
-        choices=("pem", "der", "pkcs12", "openssh", "raw", "hex"),
-        help="how (default: pem; raw for secret keys)",
+        metavar="FORMAT",
+        choices=_ALL_FORMATS,
+        help=f"one of {', '.join(_ALL_FORMATS)} (default: pem; raw for secret keys)",
     )
     parser.add_argument("--out", metavar="FILE", help="where; - is standard output")
     parser.add_argument("--force", action="store_true", help="replace the file if it is there")
@@ -89,7 +91,7 @@ def _format(arguments: argparse.Namespace, shape: dict[str, Any]) -> str:
         raise CommandError(f"an object of class {shape['class']} cannot be exported")
     chosen = arguments.format or formats[0]
     if chosen not in formats:
-        raise CommandError(
+        raise UsageError(
             f"--format {chosen} cannot hold a {shape['class']} object", "it can be " + ", ".join(formats)
         )
     return str(chosen)
@@ -101,11 +103,11 @@ def _check_secret(arguments: argparse.Namespace, shape: dict[str, Any]) -> None:
             f"object {shape['object']} is not extractable: it was made to stay in the token"
         )
     if arguments.out is None:
-        raise CommandError("a private or secret key is not written to the screen", "say --out FILE")
+        raise UsageError("a private or secret key is not written to the screen", "say --out FILE")
     if shape["class"] == "secret" and not arguments.plain:
-        raise CommandError("a secret key can only be written unencrypted", "say --plain if that is meant")
+        raise UsageError("a secret key can only be written unencrypted", "say --plain if that is meant")
     if arguments.plain and pins.given(arguments, "password"):
-        raise CommandError("--plain and a password contradict each other")
+        raise UsageError("--plain and a password contradict each other")
 
 
 def _public(opened: Work, oid: int, shape: dict[str, Any], chosen: str) -> bytearray:
@@ -180,6 +182,7 @@ def _serialize(
     opened: Work, shape: dict[str, Any], chosen: str, value: bytearray, password: bytes | None
 ) -> bytearray:
     """Turn PKCS#8 into the form asked for, encrypted unless there is no password."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
     key: Any = serialization.load_der_private_key(bytes(value), None)
@@ -195,7 +198,10 @@ def _serialize(
         )
     encoding = serialization.Encoding.DER if chosen == "der" else serialization.Encoding.PEM
     form = serialization.PrivateFormat.OpenSSH if chosen == "openssh" else serialization.PrivateFormat.PKCS8
-    return bytearray(key.private_bytes(encoding, form, cipher))
+    try:
+        return bytearray(key.private_bytes(encoding, form, cipher))
+    except (UnsupportedAlgorithm, ValueError) as error:
+        raise CommandError(f"this key cannot be written as {chosen}: {error}") from None
 
 
 def _certificate(opened: Work, shape: dict[str, Any]) -> Any:
@@ -218,7 +224,11 @@ def _write(arguments: argparse.Namespace, data: bytearray) -> None:
         return
     if not arguments.force:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        _fill(os.open(arguments.out, flags, 0o600), data)
+        try:
+            descriptor = os.open(arguments.out, flags, 0o600)
+        except FileExistsError:
+            raise CommandError(f"{arguments.out} is there already", "--force replaces it") from None
+        _fill(descriptor, data)
         return
     temporary = f"{arguments.out}.{os.getpid()}"
     try:

@@ -60,11 +60,16 @@ def read(data: bytes, password: Password) -> list[Material]:
     `password` is called when something is encrypted. Raises `CommandError`.
     """
     try:
-        found = _read_pem(data, password) if b"-----BEGIN " in data else _read_der(data, password)
+        if b"-----BEGIN " in data:
+            found = _read_pem(data, password)
+        elif data.startswith((b"ssh-", b"ecdsa-sha2-")):
+            found = [_read_ssh(data)]
+        else:
+            found = _read_der(data, password)
     except UnsupportedAlgorithm as error:
         raise CommandError(f"this kind of key or file is not supported: {error}") from None
     if not found:
-        raise CommandError("there is no key and no certificate in the file", _FORMATS)
+        raise CommandError("there is no key and no certificate in the file", f"it may be {_FORMATS}")
     order = ("private", "public", "certificate")
     unique = {(material.kind, material.id, _distinct(material)): material for material in found}
     return sorted(unique.values(), key=lambda material: order.index(material.kind))
@@ -109,6 +114,13 @@ def _blocks(data: bytes) -> list[bytes]:
         blocks.append(data[position : end + 5] + b"\n")
         position = data.find(b"-----BEGIN ", end + 5)
     return blocks
+
+
+def _read_ssh(data: bytes) -> Material:
+    try:
+        return public(serialization.load_ssh_public_key(data))
+    except ValueError:
+        raise CommandError("the OpenSSH public key in the file is damaged") from None
 
 
 def _read_der(data: bytes, password: Password) -> list[Material]:

@@ -11,7 +11,7 @@ from ferrohsm.adapters import Value
 from ferrohsm.attribute_kinds import number
 from ferrohsm.cli import key, pins, view
 from ferrohsm.cli.parser import Nouns, choose_token, verb
-from ferrohsm.cli.terminal import CommandError, show
+from ferrohsm.cli.terminal import CommandError, UsageError, show
 
 if TYPE_CHECKING:
     from ferrohsm.cli.formats import Material
@@ -39,7 +39,9 @@ def register(verbs: Nouns) -> None:
         ],
     )
     parser.add_argument("file", metavar="FILE", help="the file; - is standard input")
-    parser.add_argument("--type", choices=_SECRETS, help="the file is a raw secret of this type")
+    parser.add_argument(
+        "--type", metavar="TYPE", choices=_SECRETS, help=f"the file is a raw secret: {', '.join(_SECRETS)}"
+    )
     parser.add_argument("--hex", action="store_true", help="with --type: the file is hexadecimal")
     parser.add_argument(
         "--label", default="", help="the label (default: the file's own, or a certificate's name)"
@@ -58,6 +60,8 @@ def run_import(arguments: argparse.Namespace) -> None:
     """Bring in everything that the file holds; when one part is refused, what was made goes again."""
     from ferrohsm.cli.service import work
 
+    if arguments.hex and not arguments.type:
+        raise UsageError("--hex says nothing without --type")
     materials = _materials(arguments)
     try:
         with work(arguments, read_write=True) as opened:

@@ -12,7 +12,7 @@ from ferrohsm.adapters import Value
 from ferrohsm.attribute_kinds import ulong
 from ferrohsm.cli import pins, view
 from ferrohsm.cli.parser import Nouns, choose_token, noun, verb
-from ferrohsm.cli.terminal import CommandError, Progress, show
+from ferrohsm.cli.terminal import Progress, UsageError, show
 from ferrohsm.parameters import Mechanism
 
 _EC_CURVES = (
@@ -122,7 +122,7 @@ def private_rights(arguments: argparse.Namespace, uses: Sequence[str]) -> Templa
     allowed = ("decrypt", "sign", "unwrap", "derive")
     other = [use for use in uses if use not in allowed and use not in _OTHER_HALF.values()]
     if other:
-        raise CommandError(f"a private key cannot {other[0]}")
+        raise UsageError(f"a private key cannot {other[0]}")
     public = {view.USES[name] for name in ("encrypt", "verify", "wrap")}
     return [pair for pair in rights(arguments, uses) if pair[0] not in public]
 
@@ -151,13 +151,13 @@ def _check_options(arguments: argparse.Namespace) -> None:
     fits = {"curve": ("ec",), "hash": ("hmac",), "bits": ("rsa", "aes", "generic", "hmac")}
     for option, types in fits.items():
         if getattr(arguments, option) is not None and arguments.type not in types:
-            raise CommandError(
+            raise UsageError(
                 f"--{option} says nothing about {arguments.type}", f"it is for {', '.join(types)}"
             )
     if arguments.always_authenticate and arguments.type in ("aes", "generic", "hmac"):
-        raise CommandError("--always-authenticate is for private keys")
+        raise UsageError("--always-authenticate is for private keys")
     if arguments.bits is not None and (arguments.bits <= 0 or arguments.bits % 8):
-        raise CommandError("--bits must be a multiple of 8")
+        raise UsageError("--bits must be a multiple of 8")
 
 
 def _secret(opened: Any, arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import sys
 
 from ferrohsm.cli import exporting, importing, pins, view
 from ferrohsm.cli.parser import Nouns, choose_token, destructive, noun, verb
-from ferrohsm.cli.terminal import CommandError, NotFoundError, Progress, confirm, printable, show
+from ferrohsm.cli.terminal import NotFoundError, Progress, UsageError, confirm, printable, show
 
 
 def register(nouns: Nouns) -> None:
@@ -80,7 +80,7 @@ def run_delete(arguments: argparse.Namespace) -> None:
     from ferrohsm.cli.service import work
 
     if all(value is None for value in (arguments.object, arguments.kind, arguments.label, arguments.id)):
-        raise CommandError("which objects?", "say --object N, or --label, --id and --class")
+        raise UsageError("which objects?", "say --object N, or --label, --id and --class")
     with work(arguments, read_write=True) as opened:
         found = view.find(opened, arguments)
         if not found:

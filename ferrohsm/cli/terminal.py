@@ -13,7 +13,7 @@ from typing import Any
 from ferrohsm import constants as ck
 from ferrohsm.errors import HsmError
 
-EXIT_FAILED, EXIT_NOT_FOUND, EXIT_PIN = 1, 3, 4
+EXIT_FAILED, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_PIN = 1, 2, 3, 4
 
 
 class CommandError(Exception):
@@ -23,6 +23,13 @@ class CommandError(Exception):
         super().__init__(message)
         self.remedy = remedy
         self.code = code
+
+
+class UsageError(CommandError):
+    """The options say too little, or contradict each other."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message, remedy, EXIT_USAGE)
 
 
 class NotFoundError(CommandError):
@@ -119,7 +126,7 @@ def confirm(arguments: Any, question: str) -> None:
     if arguments.yes:
         return
     if not sys.stdin.isatty():
-        raise CommandError(f"{question} Nothing was done.", "say --yes to do it without being asked")
+        raise CommandError(f"nothing was done, for nobody answers: {question}", "say --yes to do it unasked")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise CommandError("nothing was done")

@@ -9,7 +9,7 @@ from ferrohsm import attributes as rows
 from ferrohsm import constants as ck
 from ferrohsm.attribute_kinds import BOOL, DATE, FALSE, STRING, TRUE, ULONG, ULONGS, is_true, number, ulong
 from ferrohsm.cli.service import Work
-from ferrohsm.cli.terminal import CommandError, NotFoundError, Progress, table
+from ferrohsm.cli.terminal import NotFoundError, Progress, UsageError, table
 
 CLASSES = {
     "private": ck.CKO_PRIVATE_KEY,
@@ -63,6 +63,19 @@ _SCALARS = (
 )
 
 
+_OLDER = {
+    "CKK_ECDSA": "CKK_EC",
+    "CKA_ECDSA_PARAMS": "CKA_EC_PARAMS",
+    "CKM_ECDSA_KEY_PAIR_GEN": "CKM_EC_KEY_PAIR_GEN",
+}
+
+
+def name_of(prefix: str, value: int) -> str:
+    """Return a constant's name; of two for one value the one that the specification still uses."""
+    found = ck.name(prefix, value)
+    return _OLDER.get(found, found)
+
+
 def add_filter(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which objects are meant."""
     parser.add_argument("--object", metavar="N", type=int, help="the object's number, as the list shows it")
@@ -107,7 +120,7 @@ def search(work: Work, template: list[tuple[int, bytes]]) -> list[int]:
 def one(work: Work, arguments: argparse.Namespace) -> int:
     """Return the only object that the filter leaves."""
     if all(value is None for value in (arguments.object, arguments.kind, arguments.label, arguments.id)):
-        raise CommandError("which object?", "say --object N, or --label, --id and --class")
+        raise UsageError("which object?", "say --object N, or --label, --id and --class")
     found = find(work, arguments)
     if not found:
         raise NotFoundError("there is no such object", hint(work, arguments))
@@ -134,7 +147,7 @@ def describe(work: Work, oid: int) -> dict[str, Any]:
     kind = number(values[ck.CKA_CLASS])
     shape: dict[str, Any] = {
         "object": oid,
-        "class": _CLASS_NAMES.get(kind) or ck.name("CKO", kind).removeprefix("CKO_").lower(),
+        "class": _CLASS_NAMES.get(kind) or name_of("CKO", kind).removeprefix("CKO_").lower(),
         "type": _type(values),
         "label": values.get(ck.CKA_LABEL, b"").decode("utf-8", "replace"),
         "id": values.get(ck.CKA_ID, b"").hex(),
@@ -198,9 +211,9 @@ def attributes(work: Work, oid: int) -> dict[str, Any]:
     answers = work.run(work.core.get_attributes(work.session, oid, types))
     for attribute, value in zip(types, answers, strict=True):
         if value is core.SENSITIVE:
-            shapes[ck.name("CKA", attribute)] = "(sensitive)"
+            shapes[name_of("CKA", attribute)] = "(sensitive)"
         elif value is not core.INVALID:
-            shapes[ck.name("CKA", attribute)] = _readable(attribute, rules[attribute].kind, value)
+            shapes[name_of("CKA", attribute)] = _readable(attribute, rules[attribute].kind, value)
     return shapes
 
 
@@ -219,7 +232,7 @@ def _readable(attribute: int, kind: str, value: Any) -> Any:
         known = rows.rules_for(ck.CKO_SECRET_KEY, ck.CKK_GENERIC_SECRET) or {}
         inner_kinds = {inner: known[inner].kind for inner, _ in value if inner in known}
         return {
-            ck.name("CKA", inner): _readable(inner, inner_kinds.get(inner, ""), held) for inner, held in value
+            name_of("CKA", inner): _readable(inner, inner_kinds.get(inner, ""), held) for inner, held in value
         }
     if kind == BOOL:
         return is_true(value)
@@ -227,7 +240,7 @@ def _readable(attribute: int, kind: str, value: Any) -> Any:
         words = [int.from_bytes(value[start : start + 8], "little") for start in range(0, len(value), 8)]
         prefix = _NAMED.get(attribute)
         plain = [
-            None if word == ck.CK_UNAVAILABLE_INFORMATION else ck.name(prefix, word) if prefix else word
+            None if word == ck.CK_UNAVAILABLE_INFORMATION else name_of(prefix, word) if prefix else word
             for word in words
         ]
         return plain[0] if kind == ULONG and plain else plain
@@ -239,7 +252,7 @@ def _readable(attribute: int, kind: str, value: Any) -> Any:
 def _type(values: dict[int, bytes]) -> str:
     for attribute, prefix in ((ck.CKA_KEY_TYPE, "CKK"), (ck.CKA_CERTIFICATE_TYPE, "CKC")):
         if attribute in values:
-            return ck.name(prefix, number(values[attribute])).removeprefix(f"{prefix}_").lower()
+            return name_of(prefix, number(values[attribute])).removeprefix(f"{prefix}_").lower()
     return ""
 
 
