@@ -2,7 +2,7 @@
 
 PKCS#11 3.2, "AES", "AES with Counter", "Additional AES Mechanisms".
 
-Limits of this engine: a GCM IV has 8 to 128 bytes and a tag of 32, 64 or 96 to 128 bits (SP 800-38D);
+Limits of this engine: a GCM IV has 8 to 128 bytes and a tag 32 to 128 bits, in whole bytes;
 AEAD decryption gives nothing away before the tag is verified, so its parts are kept, up to 64 MiB.
 """
 
@@ -31,7 +31,7 @@ from ferrohsm_adapters.software.material import AES_LENGTHS, Bytes, secret_value
 from ferrohsm_adapters.software.operation import EngineOperation, Held, wipe
 
 BLOCK = 16
-_GCM_TAG_BITS = (32, 64, 96, 104, 112, 120, 128)
+_GCM_TAG_BITS = range(32, 129, 8)
 _GCM_MAX_BYTES = 2**36 - 32
 _CCM_TAG_BYTES = (4, 6, 8, 10, 12, 14, 16)
 
@@ -316,7 +316,7 @@ def _ctr(parameter: Ctr, value: Bytes, encrypt: bool) -> EngineOperation:
 
 def _gcm(parameter: Gcm, value: Bytes, encrypt: bool) -> EngineOperation:
     if parameter.tag_bits not in _GCM_TAG_BITS or not 8 <= len(parameter.iv) <= 128:
-        raise MechanismParamInvalid("an IV has 8 to 128 bytes, a tag 32, 64 or 96 to 128 bits")
+        raise MechanismParamInvalid("an IV has 8 to 128 bytes, a tag 4 to 16")
     length = parameter.tag_bits // 8
     context = _context(value, modes.GCM(parameter.iv, None, length), encrypt)
     context.authenticate_additional_data(parameter.aad)

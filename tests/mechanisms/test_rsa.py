@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 import pytest
@@ -158,6 +159,41 @@ def test_oaep_both_ways(driver: Driver, rsa: Pair, name: str, mask: str, label: 
         driver.encrypt(ck.CKM_RSA_PKCS_OAEP, public, data + b"x", parameter)
     with pytest.raises(errors.EncryptedDataInvalid):
         driver.decrypt(ck.CKM_RSA_PKCS_OAEP, private, theirs, parameter._replace(source_data=b"other"))
+
+
+@pytest.mark.parametrize("name", ["sha3_224", "sha3_256", "sha3_384", "sha3_512", "sha512_256"])
+def test_oaep_with_hashes_that_only_kernels_have(driver: Driver, rsa: Pair, name: str) -> None:
+    public, private = rsa
+    mask = HASHES[name].mgf or ck.CKG_MGF1_SHA256
+    parameter = RsaOaep(HASHES[name].type, mask, ck.CKZ_DATA_SPECIFIED, b"label")
+    if not driver.native:
+        with pytest.raises(errors.MechanismParamInvalid):
+            driver.encrypt(ck.CKM_RSA_PKCS_OAEP, public, b"secret", parameter)
+        return
+    encrypted = driver.encrypt(ck.CKM_RSA_PKCS_OAEP, public, b"secret", parameter)
+    assert driver.decrypt(ck.CKM_RSA_PKCS_OAEP, private, encrypted, parameter) == b"secret"
+    with pytest.raises(errors.EncryptedDataInvalid):
+        driver.decrypt(ck.CKM_RSA_PKCS_OAEP, private, encrypted, parameter._replace(source_data=b""))
+    # By hand, with the block that raw RSA gives: the label's hash stands in the masked data.
+    block = driver.decrypt(ck.CKM_RSA_X_509, private, encrypted)
+    size = HASHES[name].length
+    seed = xored(block[1 : 1 + size], mgf1(mask, block[1 + size :], size))
+    data = xored(block[1 + size :], mgf1(mask, seed, len(block) - 1 - size))
+    assert data[:size] == driver.once(Function.DIGEST, HASHES[name].type, None, b"label")
+    assert data.endswith(b"\x01secret")
+
+
+def xored(left: bytes, right: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(left, right, strict=True))
+
+
+def mgf1(mask: int, seed: bytes, length: int) -> bytes:
+    """RFC 8017, appendix B.2.1."""
+    name = next(hash.name for hash in HASHES.values() if hash.mgf == mask)
+    out = b""
+    for counter in range(-(-length // HASHES[name].length)):
+        out += hashlib.new(name, seed + counter.to_bytes(4, "big")).digest()
+    return out[:length]
 
 
 def test_oaep_refuses_what_the_engine_lacks(driver: Driver, rsa: Pair) -> None:
