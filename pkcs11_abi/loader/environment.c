@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TEXT(number) TEXT_(number)
-#define TEXT_(number) #number
-#define VERSION TEXT(PY_MAJOR_VERSION) "." TEXT(PY_MINOR_VERSION)
+#define QUOTED(number) QUOTED_(number)
+#define QUOTED_(number) #number
+#define VERSION QUOTED(PY_MAJOR_VERSION) "." QUOTED(PY_MINOR_VERSION)
 #define LEVELS 6
 
 #if defined(_WIN32)

@@ -8,7 +8,11 @@
 #if defined(_WIN32)
 #include <windows.h>
 #define FERRO_EXPORT __declspec(dllexport)
+#if defined(_MSC_VER)
 #define FERRO_THREAD_LOCAL __declspec(thread)
+#else
+#define FERRO_THREAD_LOCAL __thread
+#endif
 #define FERRO_UNLIKELY(x) (x)
 typedef SRWLOCK ferro_mutex;
 typedef CONDITION_VARIABLE ferro_condition;

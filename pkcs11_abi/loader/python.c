@@ -39,8 +39,8 @@
 #define DECLARED_(name) py_##name
 FUNCTIONS(DECLARE)
 
-#define TEXT(name) TEXT_(name)
-#define TEXT_(name) #name
+#define QUOTED(name) QUOTED_(name)
+#define QUOTED_(name) #name
 #define py_GetUnchecked DECLARED(GET_UNCHECKED)
 #define py_IsFinalizing DECLARED(IS_FINALIZING)
 
@@ -50,9 +50,9 @@ static int find_functions(void *library, char *message, size_t size)
 {
     const char *missing = NULL;
 #define FIND(name)                                                                   \
-    *(void **)&DECLARED(name) = ferro_library_symbol(library, TEXT(name));           \
+    *(void **)&DECLARED(name) = ferro_library_symbol(library, QUOTED(name));           \
     if (DECLARED(name) == NULL)                                                      \
-        missing = TEXT(name);
+        missing = QUOTED(name);
     FUNCTIONS(FIND)
     py_none = ferro_library_symbol(library, "_Py_NoneStruct");
     if (py_none == NULL)

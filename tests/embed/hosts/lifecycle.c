@@ -87,6 +87,32 @@ static void two_callers(void)
     EXPECT(CKR_CRYPTOKI_NOT_INITIALIZED, p11->C_Finalize(NULL));
 }
 
+static void *initialize_too(void *result)
+{
+    *(CK_RV *)result = p11->C_Initialize(NULL);
+    return NULL;
+}
+
+/* Eight threads at once, also the first time: one does it, the others wait for it and are told. */
+static void all_at_once(void)
+{
+    pthread_t threads[8];
+    CK_RV results[8];
+    int done = 0;
+    for (int i = 0; i < 8; i++)
+        CHECK(pthread_create(&threads[i], NULL, initialize_too, &results[i]) == 0);
+    for (int i = 0; i < 8; i++) {
+        pthread_join(threads[i], NULL);
+        if (results[i] == CKR_OK)
+            done++;
+        else
+            CHECK(results[i] == CKR_CRYPTOKI_ALREADY_INITIALIZED);
+    }
+    CHECK(done == 1);
+    work_once();
+    OK(p11->C_Finalize(NULL));
+}
+
 /* A handle of an earlier life means nothing in the next one. */
 static void old_handles(void)
 {
@@ -105,6 +131,7 @@ int main(int argc, char **argv)
     CHECK(argc > 1);
     load(argv[1]);
     all_not_initialized();
+    all_at_once();
     initialize_arguments();
     two_callers();
     old_handles();
