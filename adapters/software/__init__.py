@@ -25,7 +25,7 @@ _EMPTY_SLOT = 1
 def kernels() -> Kernels | None:
     """Return the native kernels, None where they were not built."""
     try:
-        from ferrohsm_adapters.software import _kernels  # type: ignore[attr-defined]
+        from ferrohsm_adapters.software import _kernels
     except ImportError as error:
         log.event("warning", "the native kernels are not there: operations take longer", why=str(error))
         return None

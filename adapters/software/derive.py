@@ -5,13 +5,18 @@ PKCS#11 3.2, "Key derivation by data encryption - DES & AES".
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from ferrohsm import constants as ck
-from ferrohsm.adapters import Attributes, Key
+from ferrohsm.adapters import Attributes, Function, Key, Operation
 from ferrohsm.errors import AttributeValueInvalid, DataLenRange, KeySizeRange, TemplateIncomplete
-from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
 from ferrohsm_adapters.software.material import number, secret_attributes, secret_length_allowed
 from ferrohsm_adapters.software.operation import wipe
+
+Begin = Callable[[int, Mechanism, Key], Awaitable[Operation]]
+
+_BLOCK = 16
 
 
 def wanted_length(attributes: Attributes) -> int | None:
@@ -47,21 +52,19 @@ def derived_key(secret: bytearray, attributes: Attributes, *, leading: bool) -> 
     return secret_attributes(key_type, value, attributes)
 
 
-def derive(row: Row, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
-    """Return the attributes of a key made by encrypting data with `base`."""
-    from ferrohsm_adapters.software import aes
-
+async def derive(begin: Begin, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
+    """Return the attributes of a key made by encrypting data with `base`; `begin` starts that."""
     if mechanism.type == ck.CKM_AES_ECB_ENCRYPT_DATA:
         data, inner = mechanism.parameter, Mechanism(ck.CKM_AES_ECB)
     else:
         data, inner = mechanism.parameter.data, Mechanism(ck.CKM_AES_CBC, mechanism.parameter.iv)
-    if not data or len(data) % aes.BLOCK:
+    if not data or len(data) % _BLOCK:
         raise DataLenRange
     length = wanted_length(attributes)
     if length is not None and length > len(data):
         raise DataLenRange
-    operation = aes.cipher(inner, aes.aes_value(base), True)
-    return derived_key(bytearray(operation.once_now(memoryview(data))), attributes, leading=True)
+    operation = await begin(Function.ENCRYPT, inner, base)
+    return derived_key(bytearray(await operation.once(memoryview(data))), attributes, leading=True)
 
 
 def _key_type(attributes: Attributes) -> int:

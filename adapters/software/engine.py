@@ -197,7 +197,7 @@ class Engine:
         """Return the wrapped form of `target`."""
         from ferrohsm_adapters.software import wrap
 
-        return wrap.wrap(_row(mechanism, Function.WRAP), mechanism, wrapping, target)
+        return await wrap.wrap(self.begin, _row(mechanism, Function.WRAP), mechanism, wrapping, target)
 
     def wrap_length(self, mechanism: Mechanism, wrapping: Key, target: Key) -> int:
         """Return the exact length of what `wrap` would give."""
@@ -211,7 +211,8 @@ class Engine:
         """Return the attributes of the key that `wrapped` holds."""
         from ferrohsm_adapters.software import wrap
 
-        return wrap.unwrap(_row(mechanism, Function.UNWRAP), mechanism, unwrapping, wrapped, attributes)
+        row = _row(mechanism, Function.UNWRAP)
+        return await wrap.unwrap(self.begin, row, mechanism, unwrapping, wrapped, attributes)
 
     async def derive(self, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
         """Return the attributes to add to the derived key."""
@@ -222,7 +223,7 @@ class Engine:
             return ecdh.derive(row, mechanism, base, attributes, self.kernels)
         from ferrohsm_adapters.software import derive
 
-        return derive.derive(row, mechanism, base, attributes)
+        return await derive.derive(self.begin, mechanism, base, attributes)
 
     async def random(self, length: int) -> bytes:
         """Return bytes of the kernel's generator."""

@@ -32,7 +32,11 @@ class EngineOperation:
         return 0
 
     async def once(self, data: memoryview) -> bytes | bytearray:
-        return self.once_now(data)
+        self._check()
+        try:
+            return self._once(data)
+        finally:
+            self.close()
 
     async def update(self, data: memoryview) -> bytes | bytearray:
         self._check()
@@ -60,14 +64,6 @@ class EngineOperation:
         self._check()
         try:
             self._finish_verify(signature)
-        finally:
-            self.close()
-
-    def once_now(self, data: memoryview) -> bytes | bytearray:
-        """`once` for the engine's own use."""
-        self._check()
-        try:
-            return self._once(data)
         finally:
             self.close()
 

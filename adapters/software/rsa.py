@@ -329,18 +329,3 @@ def oaep(parameter: RsaOaep) -> tuple[padding.OAEP, int]:
 
 def _oaep_has(algorithm: hashes.HashAlgorithm) -> bool:
     return isinstance(algorithm, hashes.SHA1 | hashes.SHA224 | hashes.SHA256 | hashes.SHA384 | hashes.SHA512)
-
-
-def encrypt_secret(key: Key, mechanism: Mechanism, value: bytes) -> bytes:
-    """Return a secret under a wrapping RSA key; the secret may be too long (`KeySizeRange`)."""
-    scheme, overhead = encryption_scheme(mechanism)
-    public = public_key(key)
-    if len(value) > room_of((public.key_size + 7) // 8, overhead):
-        raise KeySizeRange("the key is too long for the wrapping key")
-    return public.encrypt(value, scheme)
-
-
-def decrypt_secret(key: Key, mechanism: Mechanism, wrapped: bytes) -> bytearray:
-    """Return the secret under an unwrapping RSA key. Raises ValueError when it does not decrypt."""
-    scheme, _ = encryption_scheme(mechanism)
-    return bytearray(private_key(key).decrypt(wrapped, scheme))

@@ -7,11 +7,13 @@ keys only.
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ferrohsm import constants as ck
-from ferrohsm.adapters import Attributes, Key
+from ferrohsm.adapters import Attributes, Function, Key, Operation
 from ferrohsm.errors import (
+    DataLenRange,
     EncryptedDataInvalid,
     EncryptedDataLenRange,
     KeyNotWrappable,
@@ -27,6 +29,7 @@ from ferrohsm_adapters.software import der
 from ferrohsm_adapters.software.material import (
     from_private_key_info,
     number,
+    octets,
     private_key_info,
     secret_attributes,
     secret_length_allowed,
@@ -34,26 +37,25 @@ from ferrohsm_adapters.software.material import (
 )
 from ferrohsm_adapters.software.operation import wipe
 
+Begin = Callable[[int, Mechanism, Key], Awaitable[Operation]]
+
 _BLOCK = 16
 _SEMIBLOCK = 8
 _ZERO_PADDED = (ck.CKM_AES_ECB, ck.CKM_AES_CBC)
-_RSA = (ck.CKM_RSA_PKCS, ck.CKM_RSA_PKCS_OAEP)
-_SECRETS_ONLY = (*_ZERO_PADDED, *_RSA)
+_SECRETS_ONLY = (*_ZERO_PADDED, ck.CKM_RSA_PKCS, ck.CKM_RSA_PKCS_OAEP)
 
 
-def wrap(row: Row, mechanism: Mechanism, wrapping: Key, target: Key) -> bytes:
-    """Return the wrapped form of `target`."""
+async def wrap(begin: Begin, row: Row, mechanism: Mechanism, wrapping: Key, target: Key) -> bytes:
+    """Return the wrapped form of `target`; `begin` starts the encryptions that this takes."""
     payload = _payload(mechanism, target)
     try:
-        if row.family == "rsa":
-            from ferrohsm_adapters.software import rsa
-
-            return rsa.encrypt_secret(wrapping, mechanism, bytes(payload))
         if row.family == "rsa_aes_key_wrap":
-            return _wrap_rsa_aes(mechanism.parameter, wrapping, payload)
+            return await _wrap_rsa_aes(begin, mechanism.parameter, wrapping, payload)
         if row.family == "aes_key_wrap":
             return _wrap_key_wrap(mechanism, wrapping, payload)
-        return _wrap_aes(mechanism, wrapping, payload)
+        if mechanism.type in _ZERO_PADDED and len(payload) % _BLOCK:
+            payload += bytes(_BLOCK - len(payload) % _BLOCK)
+        return await _encrypted(begin, _sized(mechanism, len(payload)), wrapping, payload)
     finally:
         wipe(payload)
 
@@ -64,9 +66,7 @@ def wrap_length(row: Row, mechanism: Mechanism, wrapping: Key, target: Key) -> i
     length = len(payload)
     wipe(payload)
     if row.family in ("rsa", "rsa_aes_key_wrap"):
-        from ferrohsm_adapters.software import rsa_material
-
-        modulus = (rsa_material.public_key(wrapping).key_size + 7) // 8
+        modulus = len(octets(wrapping.attributes, ck.CKA_MODULUS))
         if row.family == "rsa":
             return modulus
         return modulus + _key_wrap_length(ck.CKM_AES_KEY_WRAP_KWP, length)
@@ -83,8 +83,13 @@ def wrap_length(row: Row, mechanism: Mechanism, wrapping: Key, target: Key) -> i
     return length
 
 
-def unwrap(
-    row: Row, mechanism: Mechanism, unwrapping: Key, wrapped: memoryview, attributes: Attributes
+async def unwrap(
+    begin: Begin,
+    row: Row,
+    mechanism: Mechanism,
+    unwrapping: Key,
+    wrapped: memoryview,
+    attributes: Attributes,
 ) -> Attributes:
     """Return the attributes of the key that `wrapped` holds."""
     kind = number(attributes, ck.CKA_CLASS)
@@ -92,14 +97,14 @@ def unwrap(
         raise TemplateInconsistent("only secret and private keys are unwrapped")
     if kind == ck.CKO_PRIVATE_KEY and mechanism.type in _SECRETS_ONLY:
         raise TemplateInconsistent("this mechanism unwraps secret keys only")
-    if row.family == "rsa":
-        payload = _unwrap_rsa(mechanism, unwrapping, wrapped)
-    elif row.family == "rsa_aes_key_wrap":
-        payload = _unwrap_rsa_aes(mechanism.parameter, unwrapping, wrapped)
+    if row.family == "rsa_aes_key_wrap":
+        payload = await _unwrap_rsa_aes(begin, mechanism.parameter, unwrapping, wrapped)
     elif row.family == "aes_key_wrap":
         payload = _unwrap_key_wrap(mechanism, unwrapping, wrapped)
     else:
-        payload = _unwrap_aes(mechanism, unwrapping, wrapped)
+        if isinstance(mechanism.parameter, Ccm):
+            mechanism = _sized(mechanism, max(0, len(wrapped) - mechanism.parameter.mac_length))
+        payload = await _decrypted(begin, mechanism, unwrapping, wrapped)
     if kind == ck.CKO_PRIVATE_KEY:
         try:
             return from_private_key_info(_without_padding(mechanism, payload), attributes)
@@ -153,28 +158,24 @@ def _without_padding(mechanism: Mechanism, payload: bytearray) -> bytearray:
     return payload[:end]
 
 
-def _wrap_aes(mechanism: Mechanism, wrapping: Key, payload: bytearray) -> bytes:
-    from ferrohsm_adapters.software import aes
-
-    if mechanism.type in _ZERO_PADDED and len(payload) % _BLOCK:
-        payload += bytes(_BLOCK - len(payload) % _BLOCK)
-    operation = aes.cipher(_sized(mechanism, len(payload)), aes.aes_value(wrapping), True)
-    with memoryview(payload) as data:
-        return bytes(operation.once_now(data))
-
-
-def _unwrap_aes(mechanism: Mechanism, unwrapping: Key, wrapped: memoryview) -> bytearray:
-    from ferrohsm_adapters.software import aes
-
-    if isinstance(mechanism.parameter, Ccm):
-        mechanism = _sized(mechanism, max(0, len(wrapped) - mechanism.parameter.mac_length))
-    operation = aes.cipher(mechanism, aes.aes_value(unwrapping), False)
+async def _encrypted(begin: Begin, mechanism: Mechanism, key: Key, payload: bytearray) -> bytes:
+    operation = await begin(Function.ENCRYPT, mechanism, key)
     try:
-        return bytearray(operation.once_now(wrapped))
+        with memoryview(payload) as data:
+            return bytes(await operation.once(data))
+    except DataLenRange:
+        raise KeySizeRange("the key is too long for the wrapping key") from None
+
+
+async def _decrypted(begin: Begin, mechanism: Mechanism, key: Key, wrapped: memoryview) -> bytearray:
+    operation = await begin(Function.DECRYPT, mechanism, key)
+    try:
+        plain = await operation.once(wrapped)
     except EncryptedDataLenRange:
         raise WrappedKeyLenRange from None
     except EncryptedDataInvalid:
         raise WrappedKeyInvalid from None
+    return plain if isinstance(plain, bytearray) else bytearray(plain)
 
 
 def _sized(mechanism: Mechanism, length: int) -> Mechanism:
@@ -217,41 +218,35 @@ def _unwrap_key_wrap(mechanism: Mechanism, unwrapping: Key, wrapped: memoryview)
         raise WrappedKeyInvalid from None
 
 
-def _unwrap_rsa(mechanism: Mechanism, unwrapping: Key, wrapped: memoryview) -> bytearray:
-    from ferrohsm_adapters.software import rsa, rsa_material
-
-    if len(wrapped) != (rsa_material.private_key(unwrapping).key_size + 7) // 8:
-        raise WrappedKeyLenRange
-    try:
-        return rsa.decrypt_secret(unwrapping, mechanism, bytes(wrapped))
-    except ValueError:
-        raise WrappedKeyInvalid from None
-
-
 def _oaep(parameter: Any) -> Mechanism:
     if not isinstance(parameter, RsaAesKeyWrap) or parameter.aes_key_bits not in (128, 192, 256):
         raise MechanismParamInvalid
     return Mechanism(ck.CKM_RSA_PKCS_OAEP, parameter.oaep)
 
 
-def _wrap_rsa_aes(parameter: RsaAesKeyWrap, wrapping: Key, payload: bytearray) -> bytes:
+async def _wrap_rsa_aes(begin: Begin, parameter: RsaAesKeyWrap, wrapping: Key, payload: bytearray) -> bytes:
     """Wrap with a new AES key, and that with RSA OAEP ("RSA AES KEY WRAP")."""
-    from ferrohsm_adapters.software import key_wrap, rsa
+    from ferrohsm_adapters.software import key_wrap
 
     oaep = _oaep(parameter)
-    temporary = os.urandom(parameter.aes_key_bits // 8)
-    first = rsa.encrypt_secret(wrapping, oaep, temporary)
-    return first + key_wrap.wrap(ck.CKM_AES_KEY_WRAP_KWP, temporary, payload)
+    temporary = bytearray(os.urandom(parameter.aes_key_bits // 8))
+    try:
+        first = await _encrypted(begin, oaep, wrapping, temporary)
+        return first + key_wrap.wrap(ck.CKM_AES_KEY_WRAP_KWP, temporary, payload)
+    finally:
+        wipe(temporary)
 
 
-def _unwrap_rsa_aes(parameter: RsaAesKeyWrap, unwrapping: Key, wrapped: memoryview) -> bytearray:
-    from ferrohsm_adapters.software import key_wrap, rsa_material
+async def _unwrap_rsa_aes(
+    begin: Begin, parameter: RsaAesKeyWrap, unwrapping: Key, wrapped: memoryview
+) -> bytearray:
+    from ferrohsm_adapters.software import key_wrap
 
     oaep = _oaep(parameter)
-    size = (rsa_material.private_key(unwrapping).key_size + 7) // 8
+    size = len(octets(unwrapping.attributes, ck.CKA_MODULUS))
     if not key_wrap.unwrappable(ck.CKM_AES_KEY_WRAP_KWP, len(wrapped) - size):
         raise WrappedKeyLenRange
-    temporary = _unwrap_rsa(oaep, unwrapping, wrapped[:size])
+    temporary = await _decrypted(begin, oaep, unwrapping, wrapped[:size])
     try:
         if len(temporary) != parameter.aes_key_bits // 8:
             raise WrappedKeyInvalid
