@@ -39,11 +39,16 @@ cdef CK_RV translate(object error) noexcept:
         if isinstance(error, KeyboardInterrupt):
             PyErr_SetInterrupt()  # a Python host's Ctrl-C stays the host's: it is raised there once we are back
             return CKR_FUNCTION_CANCELED
-        if not isinstance(error, HsmError):
-            log.failure("an error that nobody expected", error)
+        report(error)
         return <CK_RV><unsigned long long>return_value(error)
     except BaseException:
         return CKR_GENERAL_ERROR
+
+
+cdef object report(object error):
+    """Log an error that nobody expected: its kind and its places, no values."""
+    if not isinstance(error, HsmError):
+        log.failure("an error that nobody expected", error)
 
 
 cdef object step(object coroutine):

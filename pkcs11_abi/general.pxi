@@ -35,8 +35,9 @@ cdef CK_RV initialize(Call *call) except *:
         scan(tell=False)
         if started.runtime.refused:
             raise errors.NeedToCreateThreads()
-    except BaseException:
+    except BaseException as error:
         CORE = None
+        report(error)  # while the log is open
         step(started.stop())
         raise
     return CKR_OK

@@ -1,11 +1,13 @@
-/* Calls the module at random, with arguments that no program should pass: fuzz_host LIBRARY CALLS SEED.
+/* Calls the module at random, with arguments that no program should pass: fuzz_host LIBRARY CALLS SEED THREADS.
  *
  * Pointers are NULL or memory of exactly the size that is claimed (so that AddressSanitizer sees every byte too far), or
  * the claim is a length that no module may believe. Handles are live, dead or invented. The module must answer each
  * call with a return value it has a reason for: CKR_GENERAL_ERROR and CKR_FUNCTION_FAILED are failures here, as are a
- * byte beyond a buffer and a module that does not work any more at the end. The same seed makes the same calls.
+ * byte beyond a buffer and a module that does not work any more at the end. The same seed makes the same calls; several
+ * threads share sessions and objects, close them under each other and finalize the library while others are inside.
  */
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,14 +26,15 @@
 #define KEPT 4096
 
 static CK_FUNCTION_LIST_3_2 *p11;
-static uint64_t random_state;
-static unsigned long call_number;
-static const char *function = "";
+static _Thread_local uint64_t random_state;
+static _Thread_local unsigned long call_number;
+static _Thread_local const char *function = "";
+static unsigned long calls, threads;
 static CK_SLOT_ID slot;
-static CK_SESSION_HANDLE sessions[SESSIONS];
-static CK_OBJECT_HANDLE objects[HANDLES];
-static unsigned long answers[0x1000];
-static int failures;
+static volatile CK_SESSION_HANDLE sessions[SESSIONS];
+static volatile CK_OBJECT_HANDLE objects[HANDLES];
+static _Atomic unsigned long answers[0x1000];
+static _Atomic int failures;
 
 static CK_UTF8CHAR so_pin[] = "87654321", user_pin[] = "12345678";
 #define PIN_LENGTH 8
@@ -55,11 +58,11 @@ static void fail(const char *what, CK_RV rv)
 }
 
 /* Memory that lives until the end of the call, checked for a byte too far. */
-static struct {
+static _Thread_local struct {
     unsigned char *start;
     size_t size;
 } kept[KEPT];
-static size_t kept_count;
+static _Thread_local size_t kept_count;
 
 static void *memory(size_t size)
 {
@@ -698,7 +701,7 @@ static CK_RV operate_well(void)
                 return rv;
         }
         rv = p11->C_Decrypt(where, out, out_length, again, &again_length);
-        if (rv == CKR_OK && (again_length != length || memcmp(again, data, length)) && how->mechanism != CKM_RSA_X_509)
+        if (rv == CKR_OK && threads == 1 && (again_length != length || memcmp(again, data, length)) && how->mechanism != CKM_RSA_X_509)
             fail("decryption gave something else", rv);
         return rv;
     }
@@ -746,7 +749,7 @@ static struct {
     const char *name;
     CK_RV (*call)(void);
     unsigned weight;
-    unsigned long succeeded;
+    _Atomic unsigned long succeeded;
 } kinds[] = {
     {"open_one", open_one, 6, 0}, {"log_in", log_in, 4, 0}, {"set_pins", set_pins, 1, 0}, {"look_around", look_around, 8, 0},
     {"handle_objects", handle_objects, 20, 0}, {"manage_keys", manage_keys, 16, 0}, {"operate", operate, 60, 0},
@@ -767,7 +770,7 @@ static void one_call(void)
     function = kinds[i].name;
     rv = one_in(5000) ? again() : kinds[i].call();
     kinds[i].succeeded += rv == CKR_OK;
-    if (rv == CKR_GENERAL_ERROR || rv == CKR_FUNCTION_FAILED || rv == CKR_CRYPTOKI_NOT_INITIALIZED)
+    if (rv == CKR_GENERAL_ERROR || rv == CKR_FUNCTION_FAILED || (rv == CKR_CRYPTOKI_NOT_INITIALIZED && threads == 1))
         fail("an answer without a reason", rv);
     if (rv >= 0x1000)
         fail("an answer that is none", rv);
@@ -821,19 +824,43 @@ static int still_works(void)
     return 1;
 }
 
+static void *work(void *seed)
+{
+    random_state = *(uint64_t *)seed;
+    for (call_number = 0; call_number < calls && failures < 1000; call_number++)
+        one_call();
+    return NULL;
+}
+
+static void run(uint64_t seed)
+{
+    pthread_t started[64];
+    uint64_t seeds[64];
+    unsigned long i;
+
+    for (i = 0; i < threads; i++) {
+        seeds[i] = (seed + i) * 0x9E3779B97F4A7C15ULL | 1;
+        if (i != 0 && pthread_create(&started[i], NULL, work, &seeds[i]) != 0)
+            abort();
+    }
+    work(&seeds[0]);
+    for (i = 1; i < threads; i++)
+        pthread_join(started[i], NULL);
+}
+
 int main(int argc, char **argv)
 {
     CK_RV (*get_interface)(CK_UTF8CHAR_PTR, CK_VERSION_PTR, CK_INTERFACE_PTR_PTR, CK_FLAGS);
     CK_VERSION version = {3, 2};
     CK_INTERFACE_PTR interface;
-    unsigned long calls, i;
+    unsigned long i;
     void *library;
 
-    if (argc != 4)
-        return fprintf(stderr, "usage: fuzz_host LIBRARY CALLS SEED\n"), 2;
+    if (argc != 5)
+        return fprintf(stderr, "usage: fuzz_host LIBRARY CALLS SEED THREADS\n"), 2;
     setvbuf(stdout, NULL, _IOLBF, 0);
     calls = strtoul(argv[2], NULL, 10);
-    random_state = strtoull(argv[3], NULL, 10) * 2 + 1;
+    threads = strtoul(argv[4], NULL, 10) % 64;
     if ((library = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL)) == NULL)
         return fprintf(stderr, "%s\n", dlerror()), 2;
     *(void **)&get_interface = dlsym(library, "C_GetInterface");
@@ -842,13 +869,13 @@ int main(int argc, char **argv)
     p11 = interface->pFunctionList;
     if (!prepare())
         return 1;
-    for (call_number = 0; call_number < calls && failures < 1000; call_number++)
-        one_call();
+    run(strtoull(argv[3], NULL, 10));
+    p11->C_Initialize(NULL); /* a thread may have been the last to finalize */
     for (i = 0; i < COUNT(answers); i++)
         if (answers[i] != 0)
-            printf("answer 0x%03lx: %lu\n", i, answers[i]);
+            printf("answer 0x%03lx: %lu\n", i, (unsigned long)answers[i]);
     for (i = 0; i < COUNT(kinds); i++)
-        printf("succeeded %s: %lu\n", kinds[i].name, kinds[i].succeeded);
-    printf("%lu calls, %d failures\n", call_number, failures);
+        printf("succeeded %s: %lu\n", kinds[i].name, (unsigned long)kinds[i].succeeded);
+    printf("%lu calls, %d failures\n", call_number * threads, failures);
     return still_works() && failures == 0 ? 0 : 1;
 }

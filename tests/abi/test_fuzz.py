@@ -43,19 +43,22 @@ def fuzz_host(module_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     if sanitize := os.environ.get("FERROHSM_SANITIZE"):
         command.append(f"-fsanitize={sanitize}")
     include = Path(module_path).parent / "include"
-    subprocess.run([*command, f"-I{include}", source, "-o", program, "-ldl"], check=True)
+    subprocess.run([*command, f"-I{include}", source, "-o", program, "-ldl", "-lpthread"], check=True)
     return program
 
 
+@pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.skipif(sys.platform == "win32", reason="the host program loads the module with dlopen")
-def test_every_call_gets_an_answer_with_a_reason(fuzz_host: Path, module_path: Path, tmp_path: Path) -> None:
+def test_every_call_gets_an_answer_with_a_reason(
+    fuzz_host: Path, module_path: Path, tmp_path: Path, threads: int
+) -> None:
     data, log, conf = tmp_path / "data", tmp_path / "log", tmp_path / "ferrohsm.toml"
     data.mkdir()
     conf.write_text(CONFIGURATION.format(data=data, log=log))
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "FERROHSM_CONF": str(conf)}
     environment["ASAN_OPTIONS"] = "detect_leaks=0"  # CPython keeps what it allocates for its modules
     result = subprocess.run(
-        [fuzz_host, module_path, str(CALLS), str(SEED)],
+        [fuzz_host, module_path, str(CALLS // threads), str(SEED), str(threads)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
