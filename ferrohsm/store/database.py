@@ -1,0 +1,343 @@
+"""Connections to a token's file: a few idle ones, one writer at a time, a commit that others see.
+
+The connections belong to the process that made them. A child of `fork` leaves its parent's alone:
+it neither uses nor closes them.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import sqlite3
+import struct
+import time
+from _thread import allocate_lock
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ferrohsm.errors import DeviceError, DeviceRemoved, HsmError, TokenWriteProtected
+from ferrohsm.settings import StoreSettings
+from ferrohsm.store import files, schema
+from ferrohsm.store.generation import Generation
+from ferrohsm.store.sealing import PublicKeys, mac
+
+IDLE = 4
+"""How many connections are kept for the next call."""
+_COUNTER = struct.Struct("<QQ")
+_DAMAGED = "the token's own records are damaged or were changed: restore a backup"
+
+# What a parent had open: kept for ever, so that the child's interpreter never closes it.
+_abandoned: list[object] = []
+
+
+class Records:
+    """The token's own records (table ``meta``), each with a MAC, within one transaction."""
+
+    __slots__ = ("_db", "_key", "_serial")
+
+    def __init__(self, db: sqlite3.Connection, serial: bytes, key: bytes) -> None:
+        self._db = db
+        self._serial = serial
+        self._key = key
+
+    def get(self, name: str) -> bytes | None:
+        """Return a record, None when there is none; raises ``DeviceError`` when it was touched."""
+        row = self._db.execute("SELECT value, mac FROM meta WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            return None
+        value, code = row
+        if not (isinstance(value, bytes) and isinstance(code, bytes)):
+            raise DeviceError(_DAMAGED)
+        if not hmac.compare_digest(self._mac(name, value), code):
+            raise DeviceError(_DAMAGED)
+        return value
+
+    def need(self, name: str) -> bytes:
+        """Return a record that every token has."""
+        value = self.get(name)
+        if value is None:
+            raise DeviceError(_DAMAGED)
+        return value
+
+    def put(self, name: str, value: bytes) -> None:
+        """Write a record."""
+        self._db.execute(
+            "INSERT INTO meta (name, value, mac) VALUES (?, ?, ?) "
+            "ON CONFLICT (name) DO UPDATE SET value = excluded.value, mac = excluded.mac",
+            (name, value, self._mac(name, value)),
+        )
+
+    def drop(self, name: str) -> None:
+        """Remove a record if it is there."""
+        self._db.execute("DELETE FROM meta WHERE name = ?", (name,))
+
+    def counter(self) -> tuple[int, int]:
+        """Return the number of the last commit and the last object identity given out."""
+        value = self.need("counter")
+        if len(value) != _COUNTER.size:
+            raise DeviceError(_DAMAGED)
+        number, oid = _COUNTER.unpack(value)
+        return number, oid
+
+    def count(self, number: int, oid: int) -> None:
+        """Write the counter."""
+        self.put("counter", _COUNTER.pack(number, oid))
+
+    def _mac(self, name: str, value: bytes) -> bytes:
+        return mac(self._key, b"meta\0" + self._serial + name.encode() + b"\0" + value)
+
+
+class Transaction:
+    """A write in progress: `number` is its commit's, `oid` the last identity given out."""
+
+    __slots__ = ("db", "number", "oid", "records")
+
+    def __init__(self, db: sqlite3.Connection, records: Records) -> None:
+        self.db = db
+        self.records = records
+        number, self.oid = records.counter()
+        self.number = number + 1
+
+
+class Database:
+    """The file of one token, shared by the threads of this process."""
+
+    __slots__ = (
+        "_directory",
+        "_generation",
+        "_idle",
+        "_identity",
+        "_lock",
+        "_mode",
+        "_pid",
+        "_place",
+        "_public",
+        "_serial",
+        "_writer",
+        "path",
+    )
+
+    def __init__(self, directory: str, serial: bytes, public: PublicKeys, place: StoreSettings) -> None:
+        self.path = os.path.join(directory, "token.db")
+        self._directory = directory
+        self._serial = serial
+        self._public = public
+        self._place = place
+        self._lock = allocate_lock()
+        self._writer = allocate_lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._pid = os.getpid()
+        self._identity = files.identity(self.path)
+        self._mode = ""
+        self._generation = Generation(os.path.join(directory, "generation"), place)
+        self._generation.open()
+
+    @property
+    def write_protected(self) -> bool:
+        """Whether the medium, or our rights to it, forbid to write."""
+        if self._mode in ("ro", "immutable"):
+            return True
+        return _protected(self._directory) or not os.access(self.path, os.W_OK)
+
+    # The generation
+
+    def generation(self) -> int:
+        """Return the number of the last commit of any process."""
+        self._own()
+        number = self._generation.settled()
+        if number is not None and files.identity(self.path) == self._identity:
+            return number
+        if self._generation.gone() or files.identity(self.path) != self._identity:
+            raise DeviceRemoved("the token was deleted or replaced")
+        with self.read() as (_, records):
+            return records.counter()[0]
+
+    # Transactions
+
+    @contextmanager
+    def read(self) -> Iterator[tuple[sqlite3.Connection, Records]]:
+        """Give a connection that sees one commit, whole."""
+        db = self._take()
+        keep = True
+        try:
+            self._retry(db, "BEGIN")
+            try:
+                yield db, Records(db, self._serial, self._public.mac_key)
+            finally:
+                _rollback(db)
+        except sqlite3.Error as error:
+            keep = False
+            raise schema.refusal(error, self.path) from None
+        finally:
+            self._give(db, keep)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Give the only write transaction; it is on disk when the block has ended without an exception."""
+        if self.write_protected:
+            raise TokenWriteProtected("the token's medium cannot be written")
+        if not self._writer.acquire(timeout=max(self._place.busy_timeout, 0.001)):
+            raise DeviceError("another thread has kept the token busy for too long")
+        try:
+            db = self._take()
+            keep = False
+            try:
+                self._retry(db, "BEGIN IMMEDIATE")
+                transaction = Transaction(db, Records(db, self._serial, self._public.mac_key))
+                yield transaction
+                transaction.records.count(transaction.number, transaction.oid)
+                self._commit(db, transaction.number)
+                keep = True
+            except sqlite3.Error as error:
+                raise schema.refusal(error, self.path) from None
+            except HsmError:
+                keep = True
+                raise
+            finally:
+                _rollback(db)
+                self._give(db, keep)
+        finally:
+            self._writer.release()
+
+    def _commit(self, db: sqlite3.Connection, number: int) -> None:
+        self._generation.begin(number)
+        try:
+            self._retry(db, "COMMIT")
+        except BaseException:
+            self._generation.withdraw(number)
+            raise
+        self._generation.done(number)
+
+    def _retry(self, db: sqlite3.Connection, statement: str) -> None:
+        """Execute a statement that may find another process in the way, up to the configured time."""
+        deadline = time.monotonic() + self._place.busy_timeout
+        pause = 0.0005
+        while True:
+            try:
+                db.execute(statement)
+                return
+            except sqlite3.Error as error:
+                if not schema.busy(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.02)
+
+    # Connections
+
+    def open(self) -> None:
+        """Open the file once, migrate it if it is older, and see that it is ours."""
+        db = self._take()
+        keep = False
+        try:
+            if schema.version(db) < schema.VERSION:
+                self._migrate(db)
+            keep = True
+        except sqlite3.Error as error:
+            raise schema.refusal(error, self.path) from None
+        finally:
+            self._give(db, keep)
+
+    def close(self) -> None:
+        """Close what is idle; connections in use are closed when they are given back."""
+        if self._pid != os.getpid():
+            self._own()
+            return
+        with self._lock:
+            idle, self._idle = self._idle, []
+            self._pid = -1
+        for db in idle:
+            db.close()
+        self._generation.close()
+
+    def mark_gone(self) -> None:
+        """Tell other processes that the token is deleted."""
+        self._generation.mark_gone()
+
+    def copy(self, to: sqlite3.Connection, step: Callable[[int, int], None]) -> None:
+        """Copy the file, page by page and as of one commit, while it is in use."""
+        db = self._take()
+        try:
+            db.backup(to, pages=64, progress=lambda _, left, total: step(total - left, total))
+        except sqlite3.Error as error:
+            raise schema.refusal(error, self.path) from None
+        finally:
+            self._give(db, True)
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        if self.write_protected:
+            raise TokenWriteProtected("the token was written by an older version: migrate it where it can be written")
+        self._retry(db, "BEGIN IMMEDIATE")
+        try:
+            if schema.version(db) < schema.VERSION:  # another process may have been faster
+                schema.chain_entries(db, self._public.chain_key)
+            self._retry(db, "COMMIT")
+        finally:
+            _rollback(db)
+
+    def _own(self) -> None:
+        """In a child, start afresh: the parent's connections and mapping stay as they are."""
+        pid = os.getpid()
+        if self._pid in (pid, -1):
+            return
+        _abandoned.append((self._idle, self._generation))
+        self._lock = allocate_lock()
+        self._writer = allocate_lock()
+        self._idle = []
+        self._pid = pid
+        self._generation = Generation(os.path.join(self._directory, "generation"), self._place)
+        self._generation.open()
+
+    def _take(self) -> sqlite3.Connection:
+        self._own()
+        with self._lock:
+            if self._pid == -1:
+                raise DeviceRemoved("the token is closed")
+            if self._idle:
+                return self._idle.pop()
+        return self._connect()
+
+    def _give(self, db: sqlite3.Connection, keep: bool) -> None:
+        with self._lock:
+            if keep and self._pid == os.getpid() and len(self._idle) < IDLE:
+                self._idle.append(db)
+                return
+        db.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        if files.identity(self.path) != self._identity:
+            raise DeviceRemoved("the token was deleted or replaced")
+        if not self._mode:
+            self._mode = self._ways()
+        try:
+            return schema.connect(self.path, self._mode)
+        except sqlite3.Error as error:
+            raise schema.refusal(error, self.path) from None
+
+    def _ways(self) -> str:
+        """Return how the file can be opened where it lies."""
+        if not _protected(self._directory):
+            return "rw" if os.access(self.path, os.W_OK) else "ro"
+        try:
+            logged = os.stat(self.path + "-wal").st_size > 0
+        except OSError:
+            logged = False
+        # Nothing can change on a read-only medium, so SQLite needs no locks there; but a log that was not
+        # yet copied into the file must be read with it.
+        return "ro" if logged else "immutable"
+
+
+def _protected(path: str) -> bool:
+    if not hasattr(os, "statvfs"):
+        return False
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def _rollback(db: sqlite3.Connection) -> None:
+    if db.in_transaction:
+        try:
+            db.execute("ROLLBACK")
+        except sqlite3.Error:
+            pass  # the connection is closed, not kept, after an error of SQLite's

@@ -1,0 +1,135 @@
+"""The generation of a token, shared by all processes without a system call.
+
+A file of 64 bytes beside the store, mapped by everyone: ``FerroGen`` and then, as 64-bit words in the
+machine's order, *begun*, *done* and *gone*. It is a seqlock whose odd state is ``begun != done``. A writer, under the
+database's write lock, sets *begun* to the number of its commit, commits, and sets *done* to the same
+number. When both are equal, that commit is complete and none has begun since, so a snapshot of that
+number may be trusted; two words, because after its commit a writer no longer holds the lock, and with one
+word it could overwrite its successor's mark. A writer that was killed in between leaves them unequal:
+readers ask the database until the next writer has passed. *gone* is set when the token is deleted or
+replaced, so that those who still map the old file look again.
+
+The numbers are the database's own; this file only says whether asking can be spared.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from ferrohsm.errors import DeviceError, HsmError
+from ferrohsm.settings import StoreSettings
+from ferrohsm.store import files
+
+SIZE = 64
+MAGIC = b"FerroGen"
+BEGUN, DONE, GONE = 1, 2, 3
+
+
+class Generation:
+    """One mapping of the counter; without one, `settled` is always None."""
+
+    __slots__ = ("_map", "_path", "_place", "_words", "identity", "writable")
+
+    def __init__(self, path: str, place: StoreSettings) -> None:
+        self._path = path
+        self._place = place
+        self._map: mmap.mmap | None = None
+        self._words: memoryview | None = None
+        self.identity: tuple[int, int] | None = None
+        self.writable = False
+
+    def open(self) -> bool:
+        """Map the file; say whether that worked."""
+        self.close()
+        for flags, access in ((os.O_RDWR, mmap.ACCESS_WRITE), (os.O_RDONLY, mmap.ACCESS_READ)):
+            try:
+                descriptor = files.open_regular(self._path, flags, SIZE)
+            except (OSError, HsmError):
+                continue
+            try:
+                about = os.fstat(descriptor)
+                mapped = mmap.mmap(descriptor, SIZE, access=access)
+            except (OSError, ValueError):
+                continue
+            finally:
+                os.close(descriptor)
+            if mapped[:8] != MAGIC:
+                mapped.close()
+                continue
+            self._map = mapped
+            self._words = memoryview(mapped).cast("Q")
+            self.identity = (about.st_dev, about.st_ino)
+            self.writable = access == mmap.ACCESS_WRITE
+            return True
+        return False
+
+    def settled(self) -> int | None:
+        """Return the number of the last commit if it is certain, None if the database must be asked."""
+        words = self._words
+        if words is None:
+            return None
+        number = words[BEGUN]
+        return number if words[DONE] == number and not words[GONE] else None
+
+    def gone(self) -> bool:
+        """Say whether the token that this file belonged to was deleted or replaced."""
+        words = self._words
+        return words is not None and words[GONE] != 0
+
+    def begin(self, number: int) -> None:
+        """Announce commit `number`; the caller holds the database's write lock.
+
+        Makes the file where there is none. Raises ``DeviceError`` when the others, who may have mapped it, could not be told.
+        """
+        if self._words is None or not self.writable or files.identity(self._path) != self.identity:
+            self._make(number)
+        assert self._words is not None
+        self._words[BEGUN] = number
+
+    def done(self, number: int) -> None:
+        """Say that commit `number` is on disk."""
+        if self._words is not None and self._words[DONE] < number:
+            self._words[DONE] = number
+
+    def withdraw(self, number: int) -> None:
+        """Say that commit `number` failed; the caller still holds the write lock."""
+        if self._words is not None and self.writable:
+            self._words[BEGUN] = number - 1
+            self._words[DONE] = number - 1
+
+    def mark_gone(self) -> None:
+        """Tell everyone who maps this file to look for another."""
+        if self._words is not None and self.writable:
+            self._words[GONE] = 1
+
+    def close(self) -> None:
+        """Unmap the file."""
+        words, self._words = self._words, None
+        mapped, self._map = self._map, None
+        self.identity = None
+        self.writable = False
+        if words is not None:
+            words.release()
+        if mapped is not None:
+            mapped.close()
+
+    def _make(self, number: int) -> None:
+        if self.open() and self.writable:
+            return
+        if self.identity is not None:
+            raise DeviceError(f"{self._path} cannot be written: other processes would not see the change")
+        files.remove(self._path)
+        files.put(self._path, fresh(number - 1), self._place)
+        if not self.open() or not self.writable:
+            # Where nothing can be mapped, nobody trusts the file: everyone asks the database.
+            self.close()
+            files.remove(self._path)
+
+
+def fresh(number: int) -> bytes:
+    """Return the content of a file whose last commit is `number`."""
+    import sys
+
+    word = number.to_bytes(8, sys.byteorder)
+    return (MAGIC + word + word).ljust(SIZE, b"\0")

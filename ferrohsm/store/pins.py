@@ -1,0 +1,109 @@
+"""PINs: what wraps the private key, and how tries are counted.
+
+The private key is wrapped once for each PIN: AES-256-GCM under Argon2id (RFC 9106) of the PIN, with the
+public key's pepper, so that the database alone is not enough to try PINs.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from typing import NamedTuple
+
+from ferrohsm.errors import DeviceError, PinIncorrect
+from ferrohsm.settings import KdfSettings, PinPolicy
+from ferrohsm.store.sealing import KEY_SIZE, PublicKeys, seal, unseal, wipe
+
+_HEAD = struct.Struct("<BIII16s")
+_TRIES = struct.Struct("<IQ")
+_VERSION = 1
+_LANES = 1
+_MEMORY_LIMIT = 1 << 22  # KiB: a damaged record must not ask for all the memory there is
+
+
+class Tries(NamedTuple):
+    """Wrong PINs in a row and when the last was tried (milliseconds since the epoch)."""
+
+    failures: int
+    last: int
+
+    @classmethod
+    def of(cls, record: bytes) -> Tries:
+        """Read a record."""
+        if len(record) != _TRIES.size:
+            raise DeviceError("a PIN's record is damaged")
+        return cls(*_TRIES.unpack(record))
+
+    def pack(self) -> bytes:
+        """Return the record."""
+        return _TRIES.pack(self.failures, self.last)
+
+    def another(self) -> Tries:
+        """Return the count with one more failure, now."""
+        return Tries(self.failures + 1, time.time_ns() // 1_000_000)
+
+    def wait(self, policy: PinPolicy) -> float:
+        """Return the seconds until the next try may be made; a clock that was set back costs one delay."""
+        delay = policy.delay_after(self.failures)
+        since = time.time() - self.last / 1000
+        return min(max(delay - since, 0.0), delay)
+
+
+FRESH = Tries(0, 0).pack()
+
+
+def _wrapping_key(
+    pin: bytearray, public: PublicKeys, salt: bytes, memory: int, passes: int, lanes: int
+) -> bytearray:
+    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+    out = bytearray(KEY_SIZE)
+    Argon2id(
+        salt=salt, length=KEY_SIZE, iterations=passes, lanes=lanes, memory_cost=memory, secret=public.pepper
+    ).derive_into(pin, out)
+    return out
+
+
+def _cipher_of(key: bytearray) -> object:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    try:
+        return AESGCM(key)
+    finally:
+        wipe(key)
+
+
+def wrap(
+    master: bytearray, pin: bytearray, user: int, serial: bytes, public: PublicKeys, kdf: KdfSettings
+) -> bytes:
+    """Return the record of `master` under `pin`."""
+    salt = os.urandom(16)
+    head = _HEAD.pack(_VERSION, kdf.memory_kib, kdf.passes, _LANES, salt)
+    cipher = _cipher_of(_wrapping_key(pin, public, salt, kdf.memory_kib, kdf.passes, _LANES))
+    return head + seal(cipher, master, _bound(head, user, serial, public))  # type: ignore[arg-type]
+
+
+def unwrap(record: bytes, pin: bytearray, user: int, serial: bytes, public: PublicKeys) -> bytearray:
+    """Return the private key. Raises `PinIncorrect`; the record itself was verified by its MAC."""
+    head, sealed = record[: _HEAD.size], record[_HEAD.size :]
+    if len(head) != _HEAD.size:
+        raise DeviceError("a PIN's record is damaged")
+    version, memory, passes, lanes, salt = _HEAD.unpack(head)
+    if version != _VERSION or not (8 * lanes <= memory <= _MEMORY_LIMIT and 0 < passes <= 1000 and 0 < lanes <= 64):
+        raise DeviceError("a PIN's record is damaged")
+    cipher = _cipher_of(_wrapping_key(pin, public, salt, memory, passes, lanes))
+    try:
+        return unseal(cipher, sealed, _bound(head, user, serial, public))  # type: ignore[arg-type]
+    except DeviceError:
+        raise PinIncorrect() from None
+
+
+def outdated(record: bytes, kdf: KdfSettings) -> bool:
+    """Say whether a record was made with less than the configuration asks for now."""
+    _, memory, passes, _, _ = _HEAD.unpack(record[: _HEAD.size])
+    return bool(memory < kdf.memory_kib or passes < kdf.passes)
+
+
+def _bound(head: bytes, user: int, serial: bytes, public: PublicKeys) -> bytes:
+    return b"pin\0" + serial + public.incarnation + bytes([user]) + head
