@@ -7,7 +7,7 @@
 
 #define OID(...) sizeof((const uint8_t[]){__VA_ARGS__}), {__VA_ARGS__}
 
-static const ferro_curve curves[] = {
+static const ferro_curve curves[FERRO_CURVES] = {
     {"prime256v1", CURVE_WEIERSTRASS, 256, 32, 65,
      OID(0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07), NULL},
     {"secp384r1", CURVE_WEIERSTRASS, 384, 48, 97, OID(0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22), NULL},
@@ -28,11 +28,16 @@ static const ferro_curve curves[] = {
     {"X448", CURVE_MONTGOMERY, 448, 56, 56, OID(0x06, 0x03, 0x2b, 0x65, 0x6f), "curve448"},
 };
 
+size_t ferro_curve_index(const ferro_curve *curve)
+{
+    return (size_t)(curve - curves);
+}
+
 const ferro_curve *ferro_curve_find(const uint8_t *params, size_t length)
 {
     size_t i;
 
-    for (i = 0; i < sizeof(curves) / sizeof(curves[0]); i++) {
+    for (i = 0; i < FERRO_CURVES; i++) {
         const ferro_curve *c = &curves[i];
         if (length == c->oid_length && memcmp(params, c->oid, length) == 0)
             return c;

@@ -146,7 +146,8 @@ static CK_RV generate_rsa(made *m, const ferro_kernel_material *material)
     return ok ? CKR_OK : ferro_failed(CKR_FUNCTION_FAILED);
 }
 
-static EVP_PKEY *generate_curve_key(const ferro_curve *curve)
+/* A new key, or for `parameters` only a group, of an EC curve by its name. */
+static EVP_PKEY *generate_by_name(const ferro_curve *curve, int parameters)
 {
     const char *type = curve->form == CURVE_WEIERSTRASS ? "EC" : curve->name;
     EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(ferro_library(), type, NULL);
@@ -155,9 +156,45 @@ static EVP_PKEY *generate_curve_key(const ferro_curve *curve)
 
     params[0] = OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, (char *)curve->name, 0);
     params[1] = OSSL_PARAM_construct_end();
-    if (context == NULL || EVP_PKEY_keygen_init(context) <= 0
+    if (context == NULL
+        || (parameters ? EVP_PKEY_paramgen_init(context) : EVP_PKEY_keygen_init(context)) <= 0
         || (curve->form == CURVE_WEIERSTRASS && EVP_PKEY_CTX_set_params(context, params) <= 0)
         || EVP_PKEY_generate(context, &pkey) <= 0)
+        pkey = NULL;
+    EVP_PKEY_CTX_free(context);
+    return pkey;
+}
+
+/*
+ * Setting a group up from its name costs about as much as a P-256 key, so the group of each curve
+ * is kept, and keys are made after it.
+ */
+static EVP_PKEY *group_of(const ferro_curve *curve)
+{
+    static _Atomic(EVP_PKEY *) groups[FERRO_CURVES];
+    _Atomic(EVP_PKEY *) *kept = &groups[ferro_curve_index(curve)];
+    EVP_PKEY *known = atomic_load_explicit(kept, memory_order_acquire), *none = NULL;
+
+    if (known != NULL || (known = generate_by_name(curve, 1)) == NULL)
+        return known;
+    if (!atomic_compare_exchange_strong(kept, &none, known)) {
+        EVP_PKEY_free(known);
+        known = none;
+    }
+    return known;
+}
+
+static EVP_PKEY *generate_curve_key(const ferro_curve *curve)
+{
+    EVP_PKEY *group, *pkey = NULL;
+    EVP_PKEY_CTX *context;
+
+    if (curve->form != CURVE_WEIERSTRASS)
+        return generate_by_name(curve, 0);
+    if ((group = group_of(curve)) == NULL)
+        return NULL;
+    context = EVP_PKEY_CTX_new_from_pkey(ferro_library(), group, NULL);
+    if (context == NULL || EVP_PKEY_keygen_init(context) <= 0 || EVP_PKEY_generate(context, &pkey) <= 0)
         pkey = NULL;
     EVP_PKEY_CTX_free(context);
     return pkey;

@@ -64,6 +64,9 @@ typedef struct ferro_curve {
     const char *alias;      /* name that CKA_EC_PARAMS may hold as a PrintableString, or NULL */
 } ferro_curve;
 
+enum { FERRO_CURVES = 13 };
+/* Where a curve stands in the list, from 0. */
+size_t ferro_curve_index(const ferro_curve *curve);
 const ferro_curve *ferro_curve_find(const uint8_t *params, size_t length);
 /* The point inside an optional DER OCTET STRING; 0, or -1 when neither form fits. */
 int ferro_curve_point(const ferro_curve *curve, const uint8_t *value, size_t length, const uint8_t **point,
