@@ -85,14 +85,17 @@ class Adapter:
             if self._empty is None:
                 self._empty = Slot(_EMPTY_SLOT, self._description(), None, self.engine, False)
             return [self._empty]
-        found: dict[str, Slot] = {}
-        for serial, slot_id, store in self.directory.tokens():
-            found[serial] = self._slot(serial, slot_id, store, free=False)
+        reserved = None
+        tokens = self.directory.tokens()
         if self.section.options.get("free_slot", True):
             reserved = self.directory.reserved()
-            if reserved is not None and reserved[0] not in found:
-                serial, slot_id, store = reserved
-                found[serial] = self._slot(serial, slot_id, store, free=True)
+            free = {serial for serial, slot in self._slots.items() if slot.free}
+            if free - {serial for serial, _, _ in tokens} - {reserved[0] if reserved else ""}:
+                # Another process made that token between the two looks.
+                tokens = self.directory.tokens()
+        found = {serial: self._slot(serial, id, store, free=False) for serial, id, store in tokens}
+        if reserved is not None and reserved[0] not in found:
+            found[reserved[0]] = self._slot(*reserved, free=True)
         self._slots = found
         return list(found.values())
 
