@@ -232,20 +232,20 @@ class Token:
         await self.store.set_pin(user, old, new)
 
     async def initialize(self, pin: bytearray, label: str) -> None:
-        """Make the token anew (``C_InitToken``): the right PIN of the security officer, if it has one."""
+        """Make the token anew (``C_InitToken``).
+
+        The store checks the security officer's PIN of a token that exists, and whether this still is
+        the token that was listed: both in the step that destroys, so that nothing comes between.
+        """
         if len(label.encode()) > LABEL_LENGTH:
             raise ArgumentsBad("the label is longer than 32 bytes")
         status = await self.store.status()
         if status.write_protected:
             raise TokenWriteProtected()
-        if status.initialized:
-            await self.store.check_pin(ck.CKU_SO, pin)
-        else:
+        if not status.initialized:
             self._check_length(pin)
-        if self.login_state is not None:
-            await self.logout()
         await self.store.initialize(pin, label)
-        self.epoch += 1
+        self._forget_login()
         self.objects.forget_all()
 
     def _check_length(self, pin: bytearray) -> None:

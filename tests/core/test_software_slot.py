@@ -12,7 +12,13 @@ from ferrohsm import constants as ck
 from ferrohsm.adapters import Function, Template, Value
 from ferrohsm.attribute_kinds import ulong
 from ferrohsm.core import SENSITIVE, Core, Hidden, Session
-from ferrohsm.errors import KeyHandleInvalid, ObjectHandleInvalid, PinIncorrect, UserNotLoggedIn
+from ferrohsm.errors import (
+    DeviceRemoved,
+    KeyHandleInvalid,
+    ObjectHandleInvalid,
+    PinIncorrect,
+    UserNotLoggedIn,
+)
 from ferrohsm.parameters import Mechanism
 from ferrohsm.runtime import step
 
@@ -115,6 +121,21 @@ def test_free_slot(file: Path) -> None:
     assert [view.id for view in second.slots] == [made.id, other.id]
     info = step(second.core.token_info(made.id))
     assert (info.serial_number, info.label) == (serial, "on disk")
+    second.stop()
+
+
+def test_two_processes_take_the_free_slot(file: Path) -> None:
+    first, second = Process(file), Process(file)
+    assert first.slot == second.slot
+    first.initialize()
+    with pytest.raises(DeviceRemoved):
+        step(second.core.init_token(second.slot, bytearray(b"another-so"), "late"))
+    assert not step(first.core.token_info(first.slot)).flags & ck.CKF_SO_PIN_COUNT_LOW
+    views = step(second.core.slots())
+    assert [(view.initialized, view.free) for view in views] == [(True, False), (False, True)]
+    step(second.core.init_token(views[1].id, bytearray(b"another-so"), "late"))
+    assert step(second.core.token_info(views[0].id)).label == "on disk"
+    first.stop()
     second.stop()
 
 
