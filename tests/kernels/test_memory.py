@@ -188,11 +188,21 @@ def test_nothing_of_openssl_is_exported() -> None:
 
 
 def test_the_hosts_openssl_configuration_is_not_read(tmp_path: Path) -> None:
-    broken = tmp_path / "openssl.cnf"
-    broken.write_text(
-        "openssl_conf = none\n[none]\nproviders = nowhere\n[nowhere]\nx = y\n[y]\nmodule = /nonexistent\n"
-    )
-    script = "from ferrohsm_adapters.software import _kernels as k; print(len(k.random(8)))"
-    environment = {**os.environ, "OPENSSL_CONF": str(broken), "OPENSSL_MODULES": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
-    assert (done.returncode, done.stdout) == (0, "8\n"), done.stderr
+    """The configuration is a pipe that nobody writes to: whoever opens it waits for ever."""
+    pipe = tmp_path / "openssl.cnf"
+    os.mkfifo(pipe)
+    script = """
+        from ferrohsm import constants as ck
+        from ferrohsm.adapters import Key
+        from ferrohsm_adapters.software import _kernels as k
+
+        bits = (1024).to_bytes(8, "little")
+        public, private = k.generate_key_pair(ck.CKM_RSA_PKCS_KEY_PAIR_GEN, {ck.CKA_MODULUS_BITS: bits})
+        private[ck.CKA_CLASS] = ck.CKO_PRIVATE_KEY.to_bytes(8, "little")
+        private[ck.CKA_KEY_TYPE] = ck.CKK_RSA.to_bytes(8, "little")
+        print(len(k.begin(ck.CKF_SIGN, ck.CKM_SHA256_RSA_PKCS, None, Key(1, private)).once_now(b"x")))
+    """
+    environment = {**os.environ, "OPENSSL_CONF": str(pipe), "OPENSSL_MODULES": str(tmp_path)}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "128\n"), done.stderr

@@ -11,17 +11,16 @@
 
 #include "variants.h"
 
-enum { PIECE = 1 << 30, LARGEST_TAG = 16, SMALLEST_IV = 8, LARGEST_IV = 128 };
+enum { PIECE = 1 << 30, SMALLEST_TAG = 4, LARGEST_TAG = 16, SMALLEST_IV = 8, LARGEST_IV = 128 };
 
 static int encrypting(const ferro_kernel_op *op)
 {
     return op->function == CKF_ENCRYPT;
 }
 
-/* The lengths of SP 800-38D, section 5.2.1.2. */
 static int right_tag(CK_ULONG bits)
 {
-    return bits == 32 || bits == 64 || (bits >= 96 && bits <= 128 && bits % 8 == 0);
+    return bits >= 8 * SMALLEST_TAG && bits <= 8 * LARGEST_TAG && bits % 8 == 0;
 }
 
 static CK_RV feed_aad(ferro_kernel_op *op, const uint8_t *aad, size_t length)
