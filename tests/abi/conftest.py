@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,12 +49,13 @@ def library(module_path: Path) -> Cryptoki:
     return Cryptoki(str(module_path))
 
 
-@pytest.fixture
-def bench(library: Cryptoki, configure: Callable[[str], None], tmp_path: Path) -> Iterator[Bench]:
-    """A token, and afterwards the proof that no call has failed in a way that nobody foresaw."""
-    log = tmp_path / "log"
-    (tmp_path / "data").mkdir()
-    configure(CONFIGURATION.format(data=tmp_path / "data", log=log))
+@contextmanager
+def running(library: Cryptoki, directory: Path) -> Iterator[Bench]:
+    """Start the library with a token; afterwards prove that no call failed in a way that nobody foresaw."""
+    log, file, before = directory / "log", directory / "ferrohsm.toml", os.environ.get("FERROHSM_CONF")
+    (directory / "data").mkdir()
+    file.write_text(CONFIGURATION.format(data=directory / "data", log=log))
+    os.environ["FERROHSM_CONF"] = str(file)
     library("C_Initialize", None)
     try:
         slot = library.slots()[0]
@@ -61,8 +63,30 @@ def bench(library: Cryptoki, configure: Callable[[str], None], tmp_path: Path) -
         yield Bench(library, slot, log)
     finally:
         library.rv("C_Finalize", None)
+        os.environ.pop("FERROHSM_CONF")
+        if before is not None:
+            os.environ["FERROHSM_CONF"] = before
     unexpected = log.read_text() if log.exists() else ""
     assert "nobody expected" not in unexpected, unexpected
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest, library: Cryptoki, tmp_path: Path) -> Iterator[Bench]:
+    """A token for one test, or for all tests of a module that says ``ONE_TOKEN = True``."""
+    if getattr(request.module, "ONE_TOKEN", False):
+        shared = request.getfixturevalue("shared_bench")
+        yield shared
+        shared.p11("C_CloseAllSessions", shared.slot)
+    else:
+        with running(library, tmp_path) as made:
+            yield made
+
+
+@pytest.fixture(scope="module")
+def shared_bench(library: Cryptoki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A token for tests that leave nothing behind but session objects."""
+    with running(library, tmp_path_factory.mktemp("shared")) as made:
+        yield made
 
 
 @pytest.fixture

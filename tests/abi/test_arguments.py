@@ -22,6 +22,8 @@ from cryptoki import (
 
 from ferrohsm import constants as ck
 
+ONE_TOKEN = True
+
 FACTS = Path(__file__).resolve().parents[2] / "tools" / "facts" / "abi-3.2.json"
 FUNCTIONS = json.loads(FACTS.read_text())["functions"]
 IN_SESSION = [row for row in FUNCTIONS if row["args"][0]["name"] == "hSession"]

@@ -10,6 +10,8 @@ from cryptoki import ULONG_MAX, UNAVAILABLE, Attribute, Cryptoki, template
 
 from ferrohsm import constants as ck
 
+ONE_TOKEN = True
+
 SENSITIVE = ((ck.CKA_SENSITIVE, True), (ck.CKA_EXTRACTABLE, False))
 
 

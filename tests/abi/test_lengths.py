@@ -10,6 +10,8 @@ from cryptoki import PIN, CkMechanism, Cryptoki, mechanism, template
 
 from ferrohsm import constants as ck
 
+ONE_TOKEN = True
+
 IV = bytes(16)
 DATA = b"The quick brown fox jumps"
 
