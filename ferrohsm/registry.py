@@ -62,7 +62,9 @@ def load(config: Config) -> list[Member]:
 def _factory(name: str) -> Callable[[SlotSection], Adapter]:
     """Return what makes the adapter; our own is imported without a look at the installed packages."""
     if name == "software":
-        from ferrohsm_adapters.software import Adapter as Software
+        from ferrohsm_adapters.software import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+            Adapter as Software,
+        )
 
         factory: Callable[[SlotSection], Adapter] = Software
         return factory
