@@ -34,6 +34,7 @@ _SECRET_NAMES = (
     "template",
 )
 _LONGEST = 256
+_SYSLOG_SOCKETS = ("/dev/log", "/var/run/syslog")
 
 _OFF = 100
 _threshold = _OFF
@@ -158,7 +159,7 @@ def _to_syslog(level: str, line: str) -> None:
 
     stamp = time.strftime("%b %d %H:%M:%S", time.localtime())
     text = f"<{_FACILITY_AUTHPRIV | _SEVERITY[level]}>{stamp} ferrohsm[{os.getpid()}]: {line}"
-    for path in ("/dev/log", "/var/run/syslog"):
+    for path in _SYSLOG_SOCKETS:
         if os.path.exists(path):
             _datagram(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), path, text.encode())
             return

@@ -77,7 +77,11 @@ def _path(arguments: argparse.Namespace) -> str:
 
 
 def _user_directory() -> str:
-    home = configuration.home(configuration.trusted_environment())
+    environment = configuration.trusted_environment()
+    base = environment.get("XDG_CONFIG_HOME", "")
+    if os.path.isabs(base):  # p11-kit looks there too
+        return os.path.join(base, "pkcs11", "modules")
+    home = configuration.home(environment)
     if home is None:
         raise CommandError("there is no home directory", "register it for the system with --system")
     return os.path.join(home, ".config", "pkcs11", "modules")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ferrohsm import constants as ck
@@ -278,8 +279,8 @@ def run_rename(arguments: argparse.Namespace) -> None:
 
     with service() as opened:
         view = opened.chosen(arguments)
-        _as_officer(opened, arguments, view)
-        _directory(opened, view.serial).rename(view.serial, arguments.label)
+        stores = {serial: store for serial, _, store in _directory(opened, view.serial).tokens()}
+        _as_officer(opened, arguments, view, stores[view.serial].rename(arguments.label))
         made = opened.chosen(argparse.Namespace(slot=view.slot, token=None))
     show(arguments, shape(made), f"{view.name} is now {made.name}")
 
@@ -292,7 +293,7 @@ def run_delete(arguments: argparse.Namespace) -> None:
         view = opened.chosen(arguments)
         confirm(arguments, f"Delete token {view.name} ({view.serial}) with all its objects for good?")
         if not arguments.force:
-            _as_officer(opened, arguments, view)
+            _as_officer(opened, arguments, view, _nothing())
         _directory(opened, view.serial).delete(view.serial)
     show(arguments, {"deleted": shape(view)}, f"token {view.name} is deleted")
 
@@ -319,14 +320,24 @@ def run_restore(arguments: argparse.Namespace) -> None:
     show(arguments, shape(made), f"token {made.name} is back in slot {made.slot}, serial {serial}")
 
 
-def _as_officer(opened: Service, arguments: argparse.Namespace, view: TokenView) -> None:
-    """Have the SO PIN checked; the try is counted as at any login."""
-    with (
-        opened.session(view.slot, read_write=True) as session,
-        pins.secret(arguments, "so-pin", f"SO PIN of {view.name}") as so_pin,
-    ):
-        opened.login(view.slot, session, ck.CKU_SO, so_pin)
-        opened.run(view.slot, opened.core.logout(view.slot))
+def _as_officer(
+    opened: Service, arguments: argparse.Namespace, view: TokenView, work: Coroutine[Any, Any, None]
+) -> None:
+    """Log in as the SO and do something; a wrong PIN is counted as at any login."""
+    try:
+        with (
+            opened.session(view.slot, read_write=True) as session,
+            pins.secret(arguments, "so-pin", f"SO PIN of {view.name}") as so_pin,
+        ):
+            opened.login(view.slot, session, ck.CKU_SO, so_pin)
+            opened.run(view.slot, work)
+            opened.run(view.slot, opened.core.logout(view.slot))
+    finally:
+        work.close()
+
+
+async def _nothing() -> None:
+    """Only the login is wanted."""
 
 
 def _directory(opened: Service, serial: str | None) -> TokenDirectory:
