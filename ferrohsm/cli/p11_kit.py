@@ -9,7 +9,7 @@ import subprocess
 
 from ferrohsm import config as configuration
 from ferrohsm.cli.parser import Nouns, noun, verb
-from ferrohsm.cli.terminal import CommandError, show
+from ferrohsm.cli.terminal import CommandError, note, show
 
 FILE_NAME = "ferrohsm.module"
 _MARK = '# Written by "ferrohsm p11-kit install"; "ferrohsm p11-kit remove" takes it away.\n'
@@ -59,6 +59,8 @@ def run_install(arguments: argparse.Namespace) -> None:
         os.unlink(temporary)
         raise
     show(arguments, {"file": path, "module": module}, f"{path} names {module}")
+    if not arguments.system and hasattr(os, "geteuid") and os.geteuid() == 0:
+        note("p11-kit reads no user's files in programs of root; --system is for those")
 
 
 def run_remove(arguments: argparse.Namespace) -> None:

@@ -71,8 +71,8 @@ def test_curves_are_those_of_the_specification():
 
     named = {
         "P-224": ec.SECP224R1, "P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1,
-        "secp256k1": ec.SECP256K1, "brainpoolP256r1": ec.BrainpoolP256R1, "brainpoolP384r1": ec.BrainpoolP384R1,
-        "brainpoolP512r1": ec.BrainpoolP512R1,
+        "secp256k1": ec.SECP256K1, "brainpoolP256r1": ec.BrainpoolP256R1,
+        "brainpoolP384r1": ec.BrainpoolP384R1, "brainpoolP512r1": ec.BrainpoolP512R1,
     }  # fmt: skip
     for name, curve in named.items():
         der = ec.generate_private_key(curve()).public_key().public_bytes(

@@ -51,7 +51,8 @@ def test_pins_from_files_and_descriptors(ferrohsm, home):
     so_file.write_text("so-pin-4711\r\nmore\n")
     so_file.chmod(0o600)
     done = ferrohsm(
-        "token", "init", "--label", "x", "--so-pin-file", so_file, "--pin-fd", "0", input="user-pin-0815\nrest\n"
+        "token", "init", "--label", "x", "--so-pin-file", so_file, "--pin-fd", "0",
+        input="user-pin-0815\nrest\n",
     )  # fmt: skip
     assert done.stderr == ""
     ferrohsm("object", "list", "--pin-env", "PIN")
@@ -102,7 +103,8 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 def test_a_pin_that_is_too_short_makes_no_token(ferrohsm):
     said = ferrohsm.error(
-        "token", "init", "--label", "x", "--so-pin-env", "SO", "--pin-env", "SHORT", environment={"SHORT": "123"}
+        "token", "init", "--label", "x", "--so-pin-env", "SO", "--pin-env", "SHORT",
+        environment={"SHORT": "123"},
     )  # fmt: skip
     assert "the user PIN must have 4 to 255 bytes (CKR_PIN_LEN_RANGE)" in said
     assert [view["free"] for view in listed(ferrohsm)] == [True]

@@ -116,7 +116,10 @@ def test_errors_as_json(ferrohsm):
 
 def test_an_unexpected_error_says_no_value(ferrohsm, tmp_path):
     """A fault inside the command is one line without the message; the traceback is asked for."""
-    script = "import sys, ferrohsm.cli.version as v, ferrohsm.cli as c; v.platform = None; sys.exit(c.main(['version']))"
+    script = (
+        "import sys; from ferrohsm import cli; from ferrohsm.cli import version; version.platform = None;"
+    )
+    script += "sys.exit(cli.main(['version']))"
     command = [sys.executable, "-c", script]
     environment = ferrohsm.home.environment
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -1,0 +1,70 @@
+"""Completion scripts load in their shells and offer what there is."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from ferrohsm.cli.completion import walk
+from ferrohsm.cli.parser import build
+
+
+def complete(ferrohsm, need, line):
+    """Return what bash offers for the last word of `line`."""
+    bash = need("bash", package="bash")
+    script = f"""
+set -u
+eval "$('{ferrohsm.program}' completion bash)" || exit
+complete -p ferrohsm >/dev/null || exit
+COMP_WORDS=({line})
+[[ "$1" = " " ]] && COMP_WORDS+=("")
+COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
+_ferrohsm
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    last = " " if line.endswith(" ") else "x"
+    return ferrohsm.home.run(bash, "-c", script, "bash", last).stdout.decode().split()
+
+
+def test_bash_offers_commands(ferrohsm, need):
+    offered = complete(ferrohsm, need, "ferrohsm ")
+    assert {"token", "object", "key", "paths", "doctor", "demo", "--help", "--version"} <= set(offered)
+    assert complete(ferrohsm, need, "ferrohsm to") == ["token"]
+    assert set(complete(ferrohsm, need, "ferrohsm token re")) == {"rename", "restore"}
+    assert complete(ferrohsm, need, "ferrohsm paths mo") == ["module"]
+
+
+def test_bash_offers_options_and_choices(ferrohsm, need):
+    assert complete(ferrohsm, need, "ferrohsm token init --so-pin-e") == ["--so-pin-env"]
+    assert complete(ferrohsm, need, "ferrohsm token init --label x --so-pin-e") == ["--so-pin-env"]
+    assert complete(ferrohsm, need, "ferrohsm key generate ed") == ["ed25519", "ed448"]
+    assert complete(ferrohsm, need, "ferrohsm key generate ec --curve secp") == ["secp256k1"]
+    assert "--pin" not in complete(ferrohsm, need, "ferrohsm object list --p")
+
+
+def test_bash_offers_files(ferrohsm, need):
+    (ferrohsm.home.directory / "some-file").write_text("")
+    assert complete(ferrohsm, need, "ferrohsm object import some-") == ["some-file"]
+    assert complete(ferrohsm, need, "ferrohsm token init --so-pin-file some-") == ["some-file"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_is_right_for_its_shell(ferrohsm, shell):
+    script = ferrohsm("completion", shell).stdout
+    assert ferrohsm.json("completion", shell)["script"].rstrip() == script.rstrip()
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"there is no {shell}")
+    ferrohsm.home.run(program, "-n", input=script)
+
+
+def test_every_command_is_in_every_script(ferrohsm):
+    nodes = [node for node in walk(build(), ()) if node.words]
+    assert ("token", "set-pin") in [node.words for node in nodes]
+    for shell in ("bash", "zsh", "fish"):
+        script = ferrohsm("completion", shell).stdout
+        for node in nodes:
+            assert " ".join(node.words) in script
+            for option, *_ in node.options:
+                assert option in script or f"-l {option[2:]}" in script or f"-s {option[1:]}" in script
