@@ -68,3 +68,35 @@ def test_every_command_is_in_every_script(ferrohsm):
             assert " ".join(node.words) in script
             for option, *_ in node.options:
                 assert option in script or f"-l {option[2:]}" in script or f"-s {option[1:]}" in script
+
+
+FISH = {
+    "ferrohsm tok": {"token"},
+    "ferrohsm token re": {"rename", "restore"},
+    "ferrohsm key generate ed": {"ed25519", "ed448"},
+    "ferrohsm key generate ec --curve secp": {"secp256k1"},
+    "ferrohsm token init --so-pin-": {"--so-pin-env", "--so-pin-fd", "--so-pin-file"},
+    "ferrohsm object import some-": {"some-file"},
+}
+
+
+def test_fish_offers_the_same(ferrohsm):
+    program = shutil.which("fish")
+    if program is None:
+        pytest.skip("there is no fish")
+    script = ferrohsm("completion", "fish").stdout
+    (ferrohsm.home.directory / "some-file").write_text("")
+    for line, expected in FISH.items():
+        done = ferrohsm.home.run(program, "--no-config", input=f"{script}\ncomplete -C '{line}'\n")
+        assert done.stderr == b""
+        assert {offer.split("\t")[0] for offer in done.stdout.decode().splitlines()} == expected
+
+
+def test_zsh_takes_the_script(ferrohsm):
+    program = shutil.which("zsh")
+    if program is None:
+        pytest.skip("there is no zsh")
+    load = f"""autoload -U compinit && compinit -u -D; eval "$('{ferrohsm.program}' completion zsh)" """
+    done = ferrohsm.home.run(program, "-f", "-c", load + "; print $_comps[ferrohsm]")
+    assert b"-F _ferrohsm" in done.stdout
+    assert done.stderr == b""
