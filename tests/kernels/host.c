@@ -133,6 +133,13 @@ static void test_reuse(void)
     IS(k->once(op, out, n, back, &m), CKR_ENCRYPTED_DATA_INVALID);
     for (m = 0; m < 9; m++)
         CHECK(back[m] == 0);
+    /* A verification gives no MAC away. */
+    OK(k->begin(CKF_VERIFY, &mac, aes, &op));
+    n = sizeof(out);
+    IS(k->once(op, "data", 4, out, &n), CKR_FUNCTION_NOT_SUPPORTED);
+    OK(k->update(op, "data", 4, NULL, NULL));
+    IS(k->finish(op, out, &n), CKR_FUNCTION_NOT_SUPPORTED);
+    OK(k->finish_verify(op, first, 32));
     /* The key lives as long as the operation does. */
     OK(k->begin(CKF_SIGN, &mac, aes, &op));
     k->key_release(aes);
@@ -259,6 +266,132 @@ static void test_pairs(void)
     k->key_release(private_key);
     k->key_release(peer);
     k->generated_release(g);
+}
+
+/* ---- Junk: whatever is asked, an answer comes, and nothing is left ---- */
+
+static unsigned junk_state = 12345;
+
+static unsigned junk(unsigned below)
+{
+    junk_state ^= junk_state << 13;
+    junk_state ^= junk_state >> 17;
+    junk_state ^= junk_state << 5;
+    return junk_state % below;
+}
+
+static void junk_bytes(uint8_t *bytes, size_t length)
+{
+    while (length-- > 0)
+        *bytes++ = (uint8_t)junk(256);
+}
+
+static ferro_kernel_key *junk_key(void)
+{
+    static const CK_ATTRIBUTE_TYPE types[] = {
+        CKA_VALUE, CKA_MODULUS, CKA_PUBLIC_EXPONENT, CKA_PRIVATE_EXPONENT, CKA_EC_PARAMS, CKA_EC_POINT, CKA_PRIME_1,
+    };
+    static const uint64_t kinds[] = {CKK_AES, CKK_RSA, CKK_EC, CKK_EC_EDWARDS, CKK_EC_MONTGOMERY, CKK_GENERIC_SECRET};
+    static const size_t lengths[] = {0, 1, 3, 16, 32, 32, 33, 65, 67, 97, 128, 256};
+    uint64_t class = CKO_PUBLIC_KEY + junk(3), kind = kinds[junk(6)];
+    ferro_kernel_attribute attributes[9] = {number(CKA_CLASS, &class), number(CKA_KEY_TYPE, &kind)};
+    ferro_kernel_material material = {attributes, 2 + junk(8)};
+    static uint8_t values[7][256];
+    ferro_kernel_key *key = NULL;
+    size_t i;
+
+    if (junk(2) == 0) {
+        junk_bytes(values[0], 32);
+        return secret_key(kinds[junk(2) ? 0 : 5], values[0], 16 + 16 * (size_t)junk(2));
+    }
+    for (i = 2; i < material.count; i++) {
+        junk_bytes(values[i - 2], 256);
+        attributes[i] = attribute(types[i - 2], values[i - 2], lengths[junk(12)]);
+        if (types[i - 2] == CKA_EC_PARAMS && junk(4) != 0)
+            attributes[i] = junk(2) ? attribute(CKA_EC_PARAMS, P256, sizeof(P256))
+                                    : attribute(CKA_EC_PARAMS, ED25519, sizeof(ED25519));
+        if (types[i - 2] == CKA_PUBLIC_EXPONENT || types[i - 2] == CKA_MODULUS)
+            values[i - 2][attributes[i].length == 0 ? 0 : attributes[i].length - 1] |= 1;
+    }
+    (void)k->key_load(&material, &key);
+    return key;
+}
+
+static size_t parameter_length(CK_MECHANISM_TYPE mechanism)
+{
+    switch (mechanism) {
+    case CKM_AES_CBC:
+    case CKM_AES_CBC_PAD:
+        return 16;
+    case CKM_AES_CTR:
+        return sizeof(CK_AES_CTR_PARAMS);
+    case CKM_RSA_PKCS_PSS:
+    case CKM_SHA256_RSA_PKCS_PSS:
+        return sizeof(CK_RSA_PKCS_PSS_PARAMS);
+    case CKM_AES_CMAC_GENERAL:
+        return sizeof(CK_ULONG);
+    default:
+        return 0;
+    }
+}
+
+static void test_junk(void)
+{
+    static const CK_FLAGS functions[] = {CKF_ENCRYPT, CKF_DECRYPT, CKF_SIGN, CKF_VERIFY, CKF_DIGEST, CKF_VERIFY_RECOVER,
+                                         CKF_SIGN_RECOVER};
+    static const CK_MECHANISM_TYPE mechanisms[] = {
+        CKM_AES_ECB, CKM_AES_CBC, CKM_AES_CBC_PAD, CKM_AES_CTR, CKM_AES_CMAC, CKM_AES_CMAC_GENERAL, CKM_SHA256,
+        CKM_SHA256_HMAC, CKM_RSA_PKCS, CKM_RSA_X_509, CKM_SHA256_RSA_PKCS, CKM_SHA256_RSA_PKCS_PSS, CKM_ECDSA,
+        CKM_ECDSA_SHA384, CKM_EDDSA, CKM_RSA_PKCS_PSS,
+    };
+    uint8_t parameter[64], in[300], out[600], signature[300];
+    ferro_kernel_key *keys[8] = {NULL};
+    ferro_kernel_op *op = NULL;
+    unsigned long begun = 0;
+    int turn;
+
+    for (turn = 0; turn < 40000; turn++) {
+        ferro_kernel_key **key = &keys[junk(8)];
+        CK_MECHANISM m = with(mechanisms[junk(16)], parameter, 0);
+        size_t length = junk(300), room = junk(600);
+
+        if (*key == NULL || junk(50) == 0) {
+            if (*key != NULL)
+                k->key_release(*key);
+            *key = junk_key();
+        }
+        junk_bytes(parameter, sizeof(parameter));
+        m.ulParameterLen = junk(8) == 0 ? junk(64) : parameter_length(m.mechanism);
+        if (k->begin(functions[junk(7)], &m, m.mechanism == CKM_SHA256 ? NULL : *key, &op) == CKR_OK)
+            begun++;
+        while (op != NULL && junk(4) != 0) {
+            switch (junk(5)) {
+            case 0:
+                (void)k->once(op, in, length, out, &room);
+                break;
+            case 1:
+                (void)k->update(op, in, length, out, &room);
+                break;
+            case 2:
+                (void)k->finish(op, out, &room);
+                break;
+            case 3:
+                (void)k->verify(op, in, length, signature, junk(300));
+                break;
+            default:
+                (void)k->finish_verify(op, signature, junk(300));
+            }
+            room = junk(600);
+        }
+        if (junk(5) == 0) {
+            k->op_release(op);
+            op = NULL;
+        }
+    }
+    CHECK(begun > 1000);
+    k->op_release(op);
+    for (turn = 0; turn < 8; turn++)
+        k->key_release(keys[turn]);
 }
 
 /* ---- Random ---- */
@@ -659,6 +792,7 @@ static const struct {
     {"reuse", test_reuse},
     {"refusals", test_refusals},
     {"pairs", test_pairs},
+    {"junk", test_junk},
     {"random", test_random},
     {"threads", test_threads},
     {"thread_ends", test_thread_ends},

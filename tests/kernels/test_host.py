@@ -26,7 +26,18 @@ BUILDS = {
     "thread": ["-O1", "-g", "-fsanitize=thread"],
 }
 MEMORY = ("residue", "residue_after_fork", "arena")
-EVERYWHERE = ("table", "digest", "reuse", "refusals", "pairs", "random", "threads", "thread_ends", "fork")
+EVERYWHERE = (
+    "table",
+    "digest",
+    "reuse",
+    "refusals",
+    "pairs",
+    "junk",
+    "random",
+    "threads",
+    "thread_ends",
+    "fork",
+)
 CASES = [
     *(("plain", name) for name in EVERYWHERE + MEMORY),
     *(("address", name) for name in EVERYWHERE),

@@ -253,7 +253,7 @@ CK_RV ferro_once(ferro_kernel_op *op, const void *in, size_t length, void *out, 
 
     if ((rv = ready(op, 1)) != CKR_OK)
         return rv;
-    if (op->row->family->once == NULL)
+    if (op->row->family->once == NULL || op->function == CKF_VERIFY)
         return CKR_FUNCTION_NOT_SUPPORTED;
     if ((rv = op->row->family->once_length(op, length, &need)) != CKR_OK)
         return broken(op, rv);
@@ -332,7 +332,7 @@ CK_RV ferro_finish(ferro_kernel_op *op, void *out, size_t *out_length)
 
     if ((rv = ready(op, 0)) != CKR_OK)
         return rv;
-    if (op->row->family->finish == NULL)
+    if (op->row->family->finish == NULL || op->function == CKF_VERIFY)
         return CKR_FUNCTION_NOT_SUPPORTED;
     if ((rv = op->row->family->finish_length(op, &need)) != CKR_OK)
         return broken(op, rv);
