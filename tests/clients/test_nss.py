@@ -34,10 +34,8 @@ class Database:
     def certificate(self, kind, name, *arguments, serial):
         """Make a key pair in the token and a certificate for it."""
         return self.certutil(
-            "-S", "-h", self.token.label, *KINDS[kind], "-n", name, "-s", f"CN={name}", "-m", str(
-                serial,
-            ), "-v", "1",
-            "-z", self.noise, *arguments,
+            "-S", "-h", self.token.label, *KINDS[kind], "-n", name, "-s", f"CN={name}",
+            "-m", str(serial), "-v", "1", "-z", self.noise, *arguments,
         )
 
     def export(self, name, out):

@@ -121,9 +121,8 @@ def test_certificate(token, p11tool, tmp_path, need):
     token.run(
         "certtool", f"--provider={token.module.path}", "--generate-self-signed",
         f"--load-privkey={url(token, object='ca', type='private')}",
-        f"--template={tmp_path}/template", f"--outfile={tmp_path}/ca.pem", environment={
-            "GNUTLS_PIN": token.pin,
-        },
+        f"--template={tmp_path}/template", f"--outfile={tmp_path}/ca.pem",
+        environment={"GNUTLS_PIN": token.pin},
     )
     verified = token.run("openssl", "verify", "-CAfile", tmp_path / "ca.pem", tmp_path / "ca.pem").stdout
     assert verified.rstrip().endswith(b"OK")

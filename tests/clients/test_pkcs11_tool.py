@@ -165,11 +165,10 @@ def test_ed25519_sign(token, message, tmp_path):
         "--sign", "--mechanism", "EDDSA", "--label", "d", "-i", message, "-o", tmp_path / "signature",
     )
     public = ed25519.Ed25519PublicKey.from_public_bytes(listed_point(token))
+    pem = write_public_key(public, tmp_path / "public.pem")
     token.run(
-        "openssl", "pkeyutl", "-verify", "-pubin", "-inkey", write_public_key(
-            public, tmp_path / "public.pem",
-        ),
-        "-rawin", "-in", message, "-sigfile", tmp_path / "signature",
+        "openssl", "pkeyutl", "-verify", "-pubin", "-inkey", pem, "-rawin", "-in", message,
+        "-sigfile", tmp_path / "signature",
     )
 
 
