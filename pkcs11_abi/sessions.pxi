@@ -193,7 +193,7 @@ cdef CK_RV log_in_to_slot(Call *call) except *:
         success = True
     finally:
         ferro_slot_end_login(call.slot, user, success)
-    return CKR_OK
+    return log_out_if_pending(call)  # the last session may have been closed meanwhile
 
 
 cdef CK_RV log_in_for_one_use(Call *call) except *:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import subprocess
+import sys
 import threading
 from ctypes import c_ubyte, c_ulong
+from pathlib import Path
 
 import pytest
 from bench import Bench, initialize_token
@@ -248,6 +252,36 @@ def test_wait_for_slot_event(bench: Bench) -> None:
     assert p11.rv("C_WaitForSlotEvent", ck.CKF_DONT_BLOCK, slot, None) == "CKR_NO_EVENT"
 
 
+ANOTHER_PROCESS = """
+import sys
+from bench import initialize_token
+from cryptoki import Cryptoki
+
+p11 = Cryptoki(sys.argv[1])
+p11("C_Initialize", None)
+initialize_token(p11, p11.slots()[-1], b"theirs")
+p11("C_Finalize", None)
+"""
+
+
+def test_a_token_of_another_process_is_an_event_and_can_be_used(bench: Bench, module_path: Path) -> None:
+    p11, slot = bench.p11, c_ulong(0)
+    free, known = p11.slots()[-1], set(p11.slots())
+    answer: list[str] = []
+    waiter = threading.Thread(target=lambda: answer.append(p11.rv("C_WaitForSlotEvent", 0, slot, None)))
+    waiter.start()
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    command = [sys.executable, "-c", ANOTHER_PROCESS, module_path]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path})
+    assert opened(p11, free, READ_WRITE) == "CKR_OK"
+    waiter.join(5)
+    assert answer == ["CKR_OK"]
+    assert slot.value == free or slot.value not in known
+    initialized = TokenInfo()
+    p11("C_GetTokenInfo", free, initialized)
+    assert bytes(initialized.label).rstrip() == b"theirs"
+
+
 def test_finalize_wakes_a_waiting_call(bench: Bench) -> None:
     p11, result = bench.p11, []
     waiter = threading.Thread(target=lambda: result.append(p11.rv("C_WaitForSlotEvent", 0, c_ulong(0), None)))
@@ -271,7 +305,7 @@ def test_initialize_judges_its_arguments(bench: Bench) -> None:
     p11("C_Initialize", arguments)
 
 
-def test_initialize_takes_an_init_string_where_the_configuration_allows(bench: Bench, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_initialize_takes_an_init_string_where_the_configuration_allows(bench: Bench, tmp_path: Path) -> None:
     p11, file = bench.p11, tmp_path / "ferrohsm.toml"
     before = p11.slots()
     p11("C_Finalize", None)
