@@ -114,7 +114,7 @@ cdef CK_RV unwrap_key(Call *call) except *:
     try:
         made = drive(call, core().unwrap_key(session, mechanism, unwrapping, wrapped, template))
     finally:
-        wrapped.release()
+        release_view(wrapped)
     return hand_out(call, made, call.made)
 
 

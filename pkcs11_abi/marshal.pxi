@@ -174,6 +174,14 @@ cdef object view_of(ferro_slot *slot, const CK_BYTE *data, CK_ULONG length):
     return PyMemoryView_FromMemory(<char *>data, <Py_ssize_t>length, PyBUF_READ)
 
 
+cdef object release_view(object view):
+    """End a view of `view_of`; a copy is wiped, it may have been a plaintext."""
+    copy = view.obj
+    view.release()
+    if isinstance(copy, bytearray):
+        wipe(copy)
+
+
 cdef CK_RV put(Call *call, object value) except *:
     """Copy a result out, which is known to fit, and wipe our copy if that can be done."""
     cdef CK_ULONG length

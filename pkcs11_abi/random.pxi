@@ -14,7 +14,7 @@ cdef CK_RV seed_random(Call *call) except *:
     try:
         drive(call, core().seed_random(call.session.slot.id, seed))
     finally:
-        seed.release()
+        release_view(seed)
     return CKR_OK
 
 

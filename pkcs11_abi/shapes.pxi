@@ -234,7 +234,7 @@ cdef object with_input(Call *call, object method):
     try:
         return drive(call, method(view))
     finally:
-        view.release()
+        release_view(view)
 
 
 cdef CK_RV give(Call *call, ferro_operation *operation, object result, int phase) except *:
@@ -437,10 +437,10 @@ cdef CK_RV check(Call *call, bint given, bint in_one) except *:
             try:
                 drive(call, bound.verify(data, signature))
             finally:
-                data.release()
+                release_view(data)
         else:
             drive(call, bound.finish_verify(signature))
     finally:
-        signature.release()
+        release_view(signature)
         drop_operation(operation)
     return CKR_OK
