@@ -44,7 +44,10 @@ static CK_RV start(CK_VOID_PTR pInitArgs)
     }
     ferro_entered = table;
     ferro_functions = table->functions;
-    return table->functions->C_Initialize(pInitArgs);
+    CK_RV rv = table->functions->C_Initialize(pInitArgs);
+    if (rv == CKR_OK)
+        ferro_gate_outermost();
+    return rv;
 }
 
 CK_RV ferro_initialize(CK_VOID_PTR pInitArgs)

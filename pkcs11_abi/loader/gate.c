@@ -206,7 +206,7 @@ static void renew_in_child(void)
 static void fork_prepare(void)
 {
     ferro_thread *self = &ferro_self;
-    if (self->fork_mode == FORK_HOOK)
+    if (self->fork_depth++ != 0 || self->fork_mode == FORK_HOOK)
         return;
     if (ferro_python_attached()) {
         /* CPython forks (os.fork, subprocess) and has done, or left out, what it needs. Waiting for other threads
@@ -225,6 +225,8 @@ static void fork_parent(void)
 {
     ferro_thread *self = &ferro_self;
     int mode = self->fork_mode;
+    if (self->fork_depth == 0 || --self->fork_depth != 0)
+        return;
     if (mode == FORK_HOOK)
         return; /* ferro_gate_after_fork_parent follows */
     self->fork_mode = FORK_NONE;
@@ -240,6 +242,8 @@ static void fork_child(void)
 {
     ferro_thread *self = &ferro_self;
     int mode = self->fork_mode;
+    if (self->fork_depth != 0 && --self->fork_depth != 0)
+        return;
     self->fork_mode = FORK_NONE;
     renew_in_child();
     if (mode == FORK_FULL)
@@ -273,6 +277,20 @@ int ferro_gate_check_child(void)
     ferro_python_cloned(others() <= 0);
     renew_in_child();
     return 1;
+}
+
+/* Handlers of prepare run last registered first, the others in the order of their registration. A library that takes
+ * its own locks there (our kernels' does) would hold them while we wait for calls that need them, had it registered
+ * later than we. So we do it again once the ABI has loaded what it needs, and whichever of our pairs is the outermost
+ * does the work. */
+void ferro_gate_outermost(void)
+{
+    static int done;
+    ferro_mutex_lock(&ferro_gate_mutex);
+    if (!done)
+        ferro_fork_handlers(fork_prepare, fork_parent, fork_child);
+    done = 1;
+    ferro_mutex_unlock(&ferro_gate_mutex);
 }
 
 void ferro_gate_begin(void)

@@ -26,6 +26,7 @@ typedef struct {
     int counted;          /* whether this thread stands in its shard's count */
     unsigned int serial;  /* the initialization it belongs to, while the thread has stepped out by pause() */
     int fork_mode;        /* what the fork handlers have done on this thread */
+    int fork_depth;       /* they are registered twice: the outermost pair works */
 } ferro_thread;
 
 typedef struct {
@@ -86,6 +87,7 @@ static inline void ferro_leave(void)
 
 /* The slow side, for boot.c. */
 void ferro_gate_begin(void);             /* once: fork word and fork handlers */
+void ferro_gate_outermost(void);         /* after other libraries have registered fork handlers */
 int ferro_gate_check_child(void);        /* 1 when this turned out to be an unnoticed child; the state is renewed */
 int ferro_gate_drain(unsigned int ms);   /* wait for the other threads' calls; 0 when none is left */
 /* Wait until no fork, C_Initialize or C_Finalize is under way, then return the phase; ferro_gate_mutex is held. */

@@ -207,6 +207,7 @@ void ferro_objects_remove_key(ferro_kernel_key *key);
 void ferro_objects_add_op(ferro_kernel_op *op);
 void ferro_objects_remove_op(ferro_kernel_op *op);
 size_t ferro_objects_count(void);
+void ferro_objects_watch_forks(void);
 CK_RV ferro_objects_start(void);
 void ferro_fork_child(void);
 void ferro_stop(void);

@@ -33,6 +33,18 @@ static void fork_done(void)
     ferro_mutex_unlock(&lock);
 }
 
+/*
+ * Called when the library is loaded, not when it is first used: who registers later has its own
+ * handler run before ours, and can wait for calls that need these locks while they are free.
+ */
+void ferro_objects_watch_forks(void)
+{
+    static int watched;
+
+    if (!watched)
+        watched = ferro_around_fork(fork_prepare, fork_done, fork_done) == 0;
+}
+
 CK_RV ferro_objects_start(void)
 {
     uint32_t *page = ferro_map_reserve(ferro_page_size(), 1);
@@ -41,7 +53,7 @@ CK_RV ferro_objects_start(void)
         return CKR_HOST_MEMORY;
     *page = 1;
     same_process = page;
-    return ferro_around_fork(fork_prepare, fork_done, fork_done) == 0 ? CKR_OK : CKR_HOST_MEMORY;
+    return CKR_OK;
 }
 
 CK_RV ferro_enter(void)

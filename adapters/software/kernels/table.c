@@ -34,5 +34,6 @@ static const ferro_kernel table = {
 
 const ferro_kernel *ferro_software_kernel(void)
 {
+    ferro_objects_watch_forks();
     return &table;
 }
