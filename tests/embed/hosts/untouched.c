@@ -63,8 +63,18 @@ static void compare(const picture *before, const char *when)
     CHECK(strcmp(before->directory, now.directory) == 0);
     CHECK(strcmp(before->environment, now.environment) == 0);
     CHECK(before->mask_of_files == now.mask_of_files);
-    CHECK(memcmp(before->flags, now.flags, sizeof now.flags) == 0);
-    CHECK(memcmp(before->streams, now.streams, sizeof now.streams) == 0);
+    for (int i = 0; i < 3; i++) {
+        if (before->flags[i] == -1) {
+            /* A stream that the host has closed: SQLite puts /dev/null there, so that no file of ours takes its
+             * number and then what the host prints. */
+            struct stat null;
+            CHECK(stat("/dev/null", &null) == 0);
+            CHECK(now.flags[i] == -1 || now.streams[i].st_rdev == null.st_rdev);
+            continue;
+        }
+        CHECK(before->flags[i] == now.flags[i]);
+        CHECK(memcmp(&before->streams[i], &now.streams[i], sizeof now.streams[i]) == 0);
+    }
 }
 
 static void run(const picture *before)
