@@ -272,7 +272,7 @@ def test_a_token_of_another_process_is_an_event_and_can_be_used(bench: Bench, mo
     waiter.start()
     path = os.pathsep.join(entry for entry in sys.path if entry)
     command = [sys.executable, "-c", ANOTHER_PROCESS, module_path]
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path})
+    subprocess.run(command, check=True, cwd=bench.log.parent, env={**os.environ, "PYTHONPATH": path})
     assert opened(p11, free, READ_WRITE) == "CKR_OK"
     waiter.join(5)
     assert answer == ["CKR_OK"]
