@@ -64,7 +64,8 @@ static void fork_without_python(void)
 /* os.fork in the host while other threads call: the child may initialize. */
 static void fork_in_python(void)
 {
-    run("import os\n"
+    run("import os, warnings\n"
+        "warnings.simplefilter('ignore')\n" /* 3.12 warns of forks among threads: that they work is the point here */
         "def child():\n"
         "    return os.fork()\n");
     PyObject *main_module = PyImport_AddModule("__main__");
