@@ -73,7 +73,9 @@ static void *memory(size_t size)
         abort();
     for (i = 0; i < size; i++)
         start[i] = (unsigned char)next();
+#if CANARY > 0
     memset(start + size, 0xA5, CANARY);
+#endif
     kept[kept_count].start = start;
     kept[kept_count++].size = size;
     return start;
