@@ -49,7 +49,7 @@ class Ledger:
                 self.destroyed.add(label)
 
     def check(self, found: set[str], *, in_flight: int = 0) -> None:
-        """Compare with what the token holds; up to `in_flight` objects may be there without an acknowledgement."""
+        """Compare with what the token holds; `in_flight` objects may be there unacknowledged."""
         lost = self.present - found
         assert not lost, f"acknowledged, then lost: {sorted(lost)[:5]}"
         risen = self.destroyed & found

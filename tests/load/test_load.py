@@ -83,7 +83,9 @@ def test_processes_and_threads_share_a_token(loaded: Token, worker: Path, ledger
 
 
 @pytest.mark.soak
-def test_processes_and_threads_share_a_token_for_a_minute(loaded: Token, worker: Path, ledger: Ledger) -> None:
+def test_processes_and_threads_share_a_token_for_a_minute(
+    loaded: Token, worker: Path, ledger: Ledger
+) -> None:
     made = together(loaded, worker, ledger, processes=8, threads=4, seconds=60)
     assert made >= 320
     ledger.check(contents(loaded))
