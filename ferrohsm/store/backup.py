@@ -154,7 +154,8 @@ def _verify(directory: str, serial: str, place: StoreSettings) -> None:
         public.incarnation = records.need("incarnation")
         for _ in Chain(db, public.chain_key).all():
             pass
-        for row in db.execute("SELECT oid, private, version, attributes, secrets FROM object WHERE private = 0"):
+        readable = "SELECT oid, private, version, attributes, secrets FROM object WHERE private = 0"
+        for row in db.execute(readable):
             open_attributes(name, public, None, Row(*row))
         db.execute("PRAGMA journal_mode=WAL")
         number, _ = records.counter()

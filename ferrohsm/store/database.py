@@ -1,7 +1,9 @@
 """Connections to a token's file: a few idle ones, one writer at a time, a commit that others see.
 
-The connections belong to the process that made them. A child of `fork` leaves its parent's alone:
-it neither uses nor closes them.
+SQLite keeps what it has locked in the process's memory. A child of `fork` that opened the same file would
+take its parent's locks for its own, and the parent, closing, would unlink the log under it. So no connection
+is open at a fork: idle ones are closed before it, and calls that use one are waited for. A child that was
+made past that cannot be repaired: it is told so, and leaves its parent's connections alone.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import os
 import sqlite3
 import struct
 import time
+import weakref
 from _thread import allocate_lock
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,11 +26,16 @@ from ferrohsm.store.sealing import PublicKeys, mac
 
 IDLE = 4
 """How many connections are kept for the next call."""
+NAMES = frozenset(("counter", "incarnation", "label", "so-pin", "so-tries", "user-pin", "user-tries"))
+"""The records that there are; ``user-pin`` is missing until the user has a PIN."""
 _COUNTER = struct.Struct("<QQ")
 _DAMAGED = "the token's own records are damaged or were changed: restore a backup"
 
 # What a parent had open: kept for ever, so that the child's interpreter never closes it.
 _abandoned: list[object] = []
+# The files of which SQLite believes, wrongly, that this process has them open.
+_tainted: set[tuple[int, int] | None] = set()
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
 class Records:
@@ -44,6 +52,8 @@ class Records:
         """Return a record, None when there is none; raises ``DeviceError`` when it was touched."""
         row = self._db.execute("SELECT value, mac FROM meta WHERE name = ?", (name,)).fetchone()
         if row is None:
+            if any(other not in NAMES for (other,) in self._db.execute("SELECT name FROM meta")):
+                raise DeviceError(_DAMAGED)  # it may be the one that is missing
             return None
         value, code = row
         if not (isinstance(value, bytes) and isinstance(code, bytes)):
@@ -103,7 +113,9 @@ class Database:
     """The file of one token, shared by the threads of this process."""
 
     __slots__ = (
+        "__weakref__",
         "_directory",
+        "_forking",
         "_generation",
         "_idle",
         "_identity",
@@ -112,7 +124,9 @@ class Database:
         "_pid",
         "_place",
         "_public",
+        "_rest",
         "_serial",
+        "_used",
         "_writer",
         "path",
     )
@@ -126,11 +140,15 @@ class Database:
         self._lock = allocate_lock()
         self._writer = allocate_lock()
         self._idle: list[sqlite3.Connection] = []
+        self._used = 0
+        self._forking = False
         self._pid = os.getpid()
+        self._rest: tuple[int, int, int] | None = None
         self._identity = files.identity(self.path)
         self._mode = ""
         self._generation = Generation(os.path.join(directory, "generation"), place)
         self._generation.open()
+        _databases.add(self)
 
     @property
     def write_protected(self) -> bool:
@@ -145,12 +163,14 @@ class Database:
         """Return the number of the last commit of any process."""
         self._own()
         number = self._generation.settled()
-        if number is not None and files.identity(self.path) == self._identity:
+        if number is not None:
             return number
-        if self._generation.gone() or files.identity(self.path) != self._identity:
-            raise DeviceRemoved("the token was deleted or replaced")
         with self.read() as (_, records):
             return records.counter()[0]
+
+    def current(self) -> bool:
+        """Say whether the file that was opened is still the token's: it may have been deleted or replaced."""
+        return files.identity(self.path) == self._identity and not self._generation.gone()
 
     # Transactions
 
@@ -183,6 +203,9 @@ class Database:
             keep = False
             try:
                 self._retry(db, "BEGIN IMMEDIATE")
+                if not self.current():
+                    # Looked at under the lock: nobody is told "done" about a file that is no longer there.
+                    raise DeviceRemoved("the token was deleted or replaced")
                 transaction = Transaction(db, Records(db, self._serial, self._public.mac_key))
                 yield transaction
                 transaction.records.count(transaction.number, transaction.oid)
@@ -190,6 +213,8 @@ class Database:
                 keep = True
             except sqlite3.Error as error:
                 raise schema.refusal(error, self.path) from None
+            except OSError as error:
+                raise files.refusal(error, "cannot write the token") from None
             except HsmError:
                 keep = True
                 raise
@@ -243,11 +268,15 @@ class Database:
             self._own()
             return
         with self._lock:
-            idle, self._idle = self._idle, []
             self._pid = -1
+        self._close_idle()
+        self._generation.close()
+
+    def _close_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
         for db in idle:
             db.close()
-        self._generation.close()
 
     def mark_gone(self) -> None:
         """Tell other processes that the token is deleted."""
@@ -265,7 +294,7 @@ class Database:
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         if self.write_protected:
-            raise TokenWriteProtected("the token was written by an older version: migrate it where it can be written")
+            raise TokenWriteProtected("the token has an older form: open it once where it can be written")
         self._retry(db, "BEGIN IMMEDIATE")
         try:
             if schema.version(db) < schema.VERSION:  # another process may have been faster
@@ -275,37 +304,43 @@ class Database:
             _rollback(db)
 
     def _own(self) -> None:
-        """In a child, start afresh: the parent's connections and mapping stay as they are."""
-        pid = os.getpid()
-        if self._pid in (pid, -1):
-            return
-        _abandoned.append((self._idle, self._generation))
-        self._lock = allocate_lock()
-        self._writer = allocate_lock()
-        self._idle = []
-        self._pid = pid
-        self._generation = Generation(os.path.join(self._directory, "generation"), self._place)
-        self._generation.open()
+        """Notice a fork that went past the handlers: nothing of the parent's is used or closed."""
+        if self._pid not in (os.getpid(), -1):
+            self._in_child()
 
     def _take(self) -> sqlite3.Connection:
         self._own()
+        if self._rest is not None and self._rest != self._at_rest():
+            # What looked like a read-only medium is another's writable one: from now on with locks.
+            self._mode, self._rest = "", None
+            self._close_idle()
         with self._lock:
             if self._pid == -1:
                 raise DeviceRemoved("the token is closed")
+            self._used += 1
             if self._idle:
                 return self._idle.pop()
-        return self._connect()
+        try:
+            return self._connect()
+        except BaseException:
+            with self._lock:
+                self._used -= 1
+            raise
 
     def _give(self, db: sqlite3.Connection, keep: bool) -> None:
         with self._lock:
-            if keep and self._pid == os.getpid() and len(self._idle) < IDLE:
+            self._used -= 1
+            if keep and self._pid == os.getpid() and not self._forking and len(self._idle) < IDLE:
                 self._idle.append(db)
                 return
         db.close()
 
     def _connect(self) -> sqlite3.Connection:
-        if files.identity(self.path) != self._identity:
+        identity = files.identity(self.path)
+        if identity != self._identity:
             raise DeviceRemoved("the token was deleted or replaced")
+        if identity in _tainted:
+            raise DeviceError("the process was forked while it used the token: this needs a new program")
         if not self._mode:
             self._mode = self._ways()
         try:
@@ -317,13 +352,73 @@ class Database:
         """Return how the file can be opened where it lies."""
         if not _protected(self._directory):
             return "rw" if os.access(self.path, os.W_OK) else "ro"
+        if os.path.exists(self.path + "-shm"):
+            return "ro"
+        # SQLite can neither lock nor share memory here. Without a log the file is whole, and it is read as
+        # it is for as long as it stays so.
+        rest = self._at_rest()
+        if rest[2]:
+            raise DeviceError(
+                "the token was in use when its medium became read-only: open it once where it can be written"
+            )
+        self._rest = rest
+        return "immutable"
+
+    def _at_rest(self) -> tuple[int, int, int]:
         try:
-            logged = os.stat(self.path + "-wal").st_size > 0
+            about = os.stat(self.path)
+        except OSError as error:
+            raise files.refusal(error, "cannot read the token") from None
+        try:
+            logged = os.stat(self.path + "-wal").st_size
         except OSError:
-            logged = False
-        # Nothing can change on a read-only medium, so SQLite needs no locks there; but a log that was not
-        # yet copied into the file must be read with it.
-        return "ro" if logged else "immutable"
+            logged = 0
+        return about.st_mtime_ns, about.st_size, logged
+
+    # Forks
+
+    def _before_fork(self) -> None:
+        """Close what is idle; a call that is under way closes its own when it ends, which is waited for."""
+        self._forking = True
+        deadline = time.monotonic() + self._place.busy_timeout + 2.0
+        while self._used and time.monotonic() < deadline:
+            time.sleep(0.0005)
+        self._close_idle()
+
+    def _in_parent(self) -> None:
+        self._forking = False
+
+    def _in_child(self) -> None:
+        if self._used or self._idle:
+            _tainted.add(self._identity)
+        _abandoned.append((self._idle, self._generation))
+        self._lock = allocate_lock()
+        self._writer = allocate_lock()
+        self._idle = []
+        self._used = 0
+        self._forking = False
+        if self._pid != -1:
+            self._pid = os.getpid()
+            self._generation = Generation(os.path.join(self._directory, "generation"), self._place)
+            self._generation.open()
+
+
+def _before_fork() -> None:
+    for database in list(_databases):
+        database._before_fork()
+
+
+def _after_fork(database_method: Callable[[Database], None]) -> None:
+    for database in list(_databases):
+        database_method(database)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=lambda: _after_fork(Database._in_parent),
+        after_in_child=lambda: _after_fork(Database._in_child),
+    )
 
 
 def _protected(path: str) -> bool:

@@ -254,4 +254,5 @@ class TokenDirectory:
     def _locked(self) -> files.FileLock:
         if not os.path.isdir(self.path):
             raise TokenWriteProtected(f"{self.path} is not there and cannot be made")
-        return files.FileLock(os.path.join(self.path, "lock"), self._place, max(self._place.busy_timeout, 0.1))
+        timeout = max(self._place.busy_timeout, 0.1)
+        return files.FileLock(os.path.join(self.path, "lock"), self._place, timeout)

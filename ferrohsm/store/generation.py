@@ -1,9 +1,9 @@
 """The generation of a token, shared by all processes without a system call.
 
 A file of 64 bytes beside the store, mapped by everyone: ``FerroGen`` and then, as 64-bit words in the
-machine's order, *begun*, *done* and *gone*. It is a seqlock whose odd state is ``begun != done``. A writer, under the
-database's write lock, sets *begun* to the number of its commit, commits, and sets *done* to the same
-number. When both are equal, that commit is complete and none has begun since, so a snapshot of that
+machine's order, *begun*, *done* and *gone*. It is a seqlock whose odd state is ``begun != done``. A writer,
+under the database's write lock, sets *begun* to the number of its commit, commits, and sets *done* to the
+same number. When both are equal, that commit is complete and none has begun since, so a snapshot of that
 number may be trusted; two words, because after its commit a writer no longer holds the lock, and with one
 word it could overwrite its successor's mark. A writer that was killed in between leaves them unequal:
 readers ask the database until the next writer has passed. *gone* is set when the token is deleted or
@@ -80,7 +80,8 @@ class Generation:
     def begin(self, number: int) -> None:
         """Announce commit `number`; the caller holds the database's write lock.
 
-        Makes the file where there is none. Raises ``DeviceError`` when the others, who may have mapped it, could not be told.
+        Makes the file where there is none. Raises ``DeviceError`` when the others, who may have mapped it,
+        could not be told.
         """
         if self._words is None or not self.writable or files.identity(self._path) != self.identity:
             self._make(number)
@@ -89,7 +90,7 @@ class Generation:
 
     def done(self, number: int) -> None:
         """Say that commit `number` is on disk."""
-        if self._words is not None and self._words[DONE] < number:
+        if self._words is not None and self._words[BEGUN] == number:
             self._words[DONE] = number
 
     def withdraw(self, number: int) -> None:

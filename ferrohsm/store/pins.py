@@ -61,7 +61,7 @@ def _wrapping_key(
     out = bytearray(KEY_SIZE)
     Argon2id(
         salt=salt, length=KEY_SIZE, iterations=passes, lanes=lanes, memory_cost=memory, secret=public.pepper
-    ).derive_into(pin, out)
+    ).derive_into(pin, out)  # type: ignore[arg-type]
     return out
 
 
@@ -90,7 +90,8 @@ def unwrap(record: bytes, pin: bytearray, user: int, serial: bytes, public: Publ
     if len(head) != _HEAD.size:
         raise DeviceError("a PIN's record is damaged")
     version, memory, passes, lanes, salt = _HEAD.unpack(head)
-    if version != _VERSION or not (8 * lanes <= memory <= _MEMORY_LIMIT and 0 < passes <= 1000 and 0 < lanes <= 64):
+    bounded = 8 * lanes <= memory <= _MEMORY_LIMIT and 0 < passes <= 1000 and 0 < lanes <= 64
+    if version != _VERSION or not bounded:
         raise DeviceError("a PIN's record is damaged")
     cipher = _cipher_of(_wrapping_key(pin, public, salt, memory, passes, lanes))
     try:

@@ -45,7 +45,7 @@ BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 
 
 def connect(path: str, mode: str) -> sqlite3.Connection:
-    """Open a file that is there; `mode` is ``rw``, ``ro`` or ``immutable``. Waiting for locks is the caller's."""
+    """Open a file that is there (`mode`: ``rw``, ``ro`` or ``immutable``); the caller waits for locks."""
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     query = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
     db = sqlite3.connect(

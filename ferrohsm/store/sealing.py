@@ -12,7 +12,7 @@ import os
 from _thread import allocate_lock
 from typing import TYPE_CHECKING
 
-from ferrohsm.errors import DeviceError, UserNotLoggedIn
+from ferrohsm.errors import DeviceError, DeviceRemoved, UserNotLoggedIn
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -26,7 +26,7 @@ TAG_SIZE = 12
 
 def mac(key: bytes | bytearray, data: bytes | bytearray) -> bytes:
     """Return HMAC-SHA-256."""
-    return hmac.digest(key, data, "sha256")  # type: ignore[arg-type]
+    return hmac.digest(key, data, "sha256")
 
 
 def wipe(buffer: bytearray) -> None:
@@ -80,12 +80,13 @@ def unseal(cipher: AESGCM, sealed: bytes | memoryview, bound: bytes | bytearray)
 class PublicKeys:
     """The keys that need no PIN. `incarnation` names them: re-initialization makes new ones."""
 
-    __slots__ = ("_cipher", "_master", "chain_key", "incarnation", "index_key", "mac_key", "pepper")
+    __slots__ = ("_cipher", "_lock", "_master", "chain_key", "incarnation", "index_key", "mac_key", "pepper")
 
     def __init__(self, incarnation: bytes, master: bytearray) -> None:
         self.incarnation = incarnation
-        self._master = master
+        self._master: bytearray | None = master
         self._cipher: AESGCM | None = None
+        self._lock = allocate_lock()
         # HKDF-Expand of one block, spelt with the standard library: listing tokens must not
         # cost the import of `cryptography`.
         self.mac_key = mac(master, b"ferrohsm mac\x01")
@@ -93,12 +94,20 @@ class PublicKeys:
         self.chain_key = mac(master, b"ferrohsm chain\x01")
         self.pepper = mac(master, b"ferrohsm pin\x01")
 
+    def __getattr__(self, name: str) -> bytes:
+        # A key that was wiped is missing: a call that is still under way fails, and never seals or
+        # binds with an empty key.
+        raise DeviceRemoved(f"the token is closed: {name}")
+
     @property
     def cipher(self) -> AESGCM:
         """The cipher for secrets of objects that need no login."""
-        if self._cipher is None:
-            self._cipher = _cipher(self._master)
-        return self._cipher
+        with self._lock:
+            if self._master is None:
+                raise DeviceRemoved("the token is closed")
+            if self._cipher is None:
+                self._cipher = _cipher(self._master)
+            return self._cipher
 
     def tag(self, item: bytes) -> bytes:
         """Return the blind index's tag of an encoded type and value."""
@@ -106,9 +115,12 @@ class PublicKeys:
 
     def wipe(self) -> None:
         """Forget the keys."""
-        wipe(self._master)
-        self._cipher = None
-        self.mac_key = self.index_key = self.chain_key = self.pepper = b""
+        with self._lock:
+            if self._master is None:
+                return
+            wipe(self._master)
+            self._master = self._cipher = None
+            del self.mac_key, self.index_key, self.chain_key, self.pepper
 
 
 class PrivateKeys:

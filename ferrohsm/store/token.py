@@ -20,6 +20,7 @@ from ferrohsm.errors import (
     DeviceError,
     DeviceRemoved,
     ObjectHandleInvalid,
+    PinIncorrect,
     PinLocked,
     TokenNotPresent,
     UserNotLoggedIn,
@@ -65,7 +66,9 @@ def read_public_key(path: str) -> bytearray:
 class TokenStore:
     """One token; `claim` makes its directory when it is initialized for the first time."""
 
-    def __init__(self, path: str, serial: str, config: Config, claim: Callable[[TokenStore, bytearray, str], None]) -> None:
+    def __init__(
+        self, path: str, serial: str, config: Config, claim: Callable[[TokenStore, bytearray, str], None]
+    ) -> None:
         self.path = path
         self.serial = serial
         self._name = serial.encode().ljust(16, b"\0")
@@ -78,6 +81,10 @@ class TokenStore:
         # The private key itself, only while the security officer is logged in: C_InitPIN wraps it.
         self._master: bytearray | None = None
         self._unprotected_tries: dict[int, pins.Tries] = {}
+        # Moves when the file becomes another, whose generations may have the same numbers.
+        self._epoch = 0
+        # The commit at which the incarnation was last taken over.
+        self._followed = 0
         # Whether the last listing showed this token as the free one.
         self.listed_free = False
 
@@ -89,13 +96,22 @@ class TokenStore:
 
     def _open(self) -> tuple[Database, PublicKeys]:
         database, public = self._database, self._public
-        if database is not None and public is not None:
+        if database is not None and public is not None and database.current():
             return database, public
         with self._lock:
+            if self._database is not None and not self._database.current():
+                # Deleted, or replaced by a backup. Its last calls end with an error of their own.
+                self._database.close()
+                self._database = self._public = None
+                self._epoch += 1
+                self._followed = 0
             if self._database is None or self._public is None:
                 if not os.path.isdir(self.path):
-                    raise TokenNotPresent("there is no token yet" if self.listed_free else "the token was deleted")
-                public = PublicKeys(bytes(INCARNATION_SIZE), read_public_key(os.path.join(self.path, "public.key")))
+                    raise TokenNotPresent(
+                        "there is no token yet" if self.listed_free else "the token was deleted"
+                    )
+                key = read_public_key(os.path.join(self.path, "public.key"))
+                public = PublicKeys(bytes(INCARNATION_SIZE), key)
                 database = Database(self.path, self._name, public, self._config.store)
                 database.open()
                 with database.read() as (_, records):
@@ -108,8 +124,13 @@ class TokenStore:
         incarnation = records.need("incarnation")
         if incarnation == public.incarnation:
             return True
-        self._forget_login()
-        public.incarnation = incarnation
+        number, _ = records.counter()
+        with self._lock:
+            # A view that is older than what another thread has seen must not turn it back.
+            if number > self._followed:
+                self._followed = number
+                public.incarnation = incarnation
+                self._forget_login()
         return False
 
     # The token
@@ -155,11 +176,12 @@ class TokenStore:
         database, public = self._open()
         self._forget_login()
         with database.write() as transaction:
-            for table in ("object", "entry", "meta"):
-                transaction.db.execute(f"DELETE FROM {table}")
+            for statement in ("DELETE FROM object", "DELETE FROM entry", "DELETE FROM meta"):
+                transaction.db.execute(statement)
             public.incarnation = os.urandom(INCARNATION_SIZE)
             write_first(transaction.db, transaction.records, self._name, public, so_pin, label, self._config)
             transaction.records.count(transaction.number, transaction.oid)
+            self._followed = transaction.number
         self._unprotected_tries.clear()
 
     async def rename(self, label: str) -> None:
@@ -219,56 +241,69 @@ class TokenStore:
         records.put(_TRIES[user], pins.FRESH)
 
     async def _tried(self, user: int, pin: bytearray) -> bytearray:
-        """Return the private key if `pin` is right; the try is on disk before it is made."""
-        database, public = self._open()
-        counted = not database.write_protected
-        record, tries = self._count_try(database, public, user, counted)
-        try:
-            master = pins.unwrap(record, pin, user, self._name, public)
-        except BaseException:
-            if tries.failures >= self._config.pin.tries:
-                raise PinLocked("that was the last try") from None
-            raise
-        try:
-            if counted:
-                self._succeeded(user, record, master, pin)
+        """Return the private key if `pin` is right, after the delay that earlier failures brought."""
+        while True:
+            database, public = self._open()
+            if database.write_protected:
+                found = self._try_uncounted(database, public, user, pin)
             else:
-                self._unprotected_tries.pop(user, None)
+                # One try at a time on a token, so that right PINs at the same moment do not count as
+                # failures of each other, and guesses at the same moment do not go uncounted.
+                with files.FileLock(os.path.join(self.path, "login"), self._config.store, self._patience()):
+                    found = self._try(database, public, user, pin)
+            if isinstance(found, bytearray):
+                return found
+            time.sleep(min(found, 1.0))
+
+    def _patience(self) -> float:
+        return self._config.store.busy_timeout + 5.0
+
+    def _try(self, database: Database, public: PublicKeys, user: int, pin: bytearray) -> bytearray | float:
+        """Try a PIN, counted on disk before; return the private key, or the seconds to wait first."""
+        with database.read() as (_, records):
+            self._same_incarnation(records, public)
+            _, tries = self._due(records, user)
+        if wait := tries.wait(self._config.pin):
+            return wait
+        with database.write() as transaction:
+            self._same_incarnation(transaction.records, public)
+            record, tries = self._due(transaction.records, user)
+            tries = tries.another()
+            transaction.records.put(_TRIES[user], tries.pack())
+        master = self._unwrapped(record, pin, user, public, tries)
+        try:
+            self._succeeded(user, record, master, pin)
         except BaseException:
             wipe(master)
             raise
         return master
 
-    def _count_try(
-        self, database: Database, public: PublicKeys, user: int, counted: bool
-    ) -> tuple[bytes, pins.Tries]:
-        """Count one more failure, which success takes back; wait for the delay that is due first."""
-        while True:
-            if counted:
-                with database.write() as transaction:
-                    self._same_incarnation(transaction.records, public)
-                    record, tries = self._due(transaction.records, user)
-                    wait = tries.wait(self._config.pin)
-                    if not wait:
-                        tries = tries.another()
-                        transaction.records.put(_TRIES[user], tries.pack())
-                        # The objects are as they were; but whoever asks for the token's flags sees the count.
-                if not wait:
-                    return record, tries
-            else:
-                # Nothing can be counted on a read-only medium: this process counts for itself.
-                with database.read() as (_, records):
-                    self._same_incarnation(records, public)
-                    record, stored = self._due(records, user)
-                tries = self._unprotected_tries.get(user, stored)
-                if tries.failures >= self._config.pin.tries:
-                    raise PinLocked()
-                wait = tries.wait(self._config.pin)
-                if not wait:
-                    tries = tries.another()
-                    self._unprotected_tries[user] = tries
-                    return record, tries
-            time.sleep(min(wait, 1.0))
+    def _try_uncounted(
+        self, database: Database, public: PublicKeys, user: int, pin: bytearray
+    ) -> bytearray | float:
+        """Try a PIN where nothing can be written: this process counts for itself."""
+        with database.read() as (_, records):
+            self._same_incarnation(records, public)
+            record, stored = self._due(records, user)
+        tries = max(stored, self._unprotected_tries.get(user, stored))
+        if tries.failures >= self._config.pin.tries:
+            raise PinLocked()
+        if wait := tries.wait(self._config.pin):
+            return wait
+        tries = self._unprotected_tries[user] = tries.another()
+        master = self._unwrapped(record, pin, user, public, tries)
+        self._unprotected_tries.pop(user, None)
+        return master
+
+    def _unwrapped(
+        self, record: bytes, pin: bytearray, user: int, public: PublicKeys, tries: pins.Tries
+    ) -> bytearray:
+        try:
+            return pins.unwrap(record, pin, user, self._name, public)
+        except PinIncorrect:
+            if tries.failures >= self._config.pin.tries:
+                raise PinLocked("that was the last try") from None
+            raise
 
     def _due(self, records: Records, user: int) -> tuple[bytes, pins.Tries]:
         record = records.get(_PIN[user])
@@ -300,10 +335,11 @@ class TokenStore:
     # Objects
 
     def generation(self) -> int:
-        """Return the number of the last commit of any process; 0 before there is a token."""
+        """Return a number that moves with every commit of any process; 0 before there is a token."""
         if not self.exists():
             return 0
-        return self._open()[0].generation()
+        database, _ = self._open()
+        return (self._epoch << 48) + database.generation()
 
     async def create(self, attributes: Attributes) -> int:
         """Keep an object; it is on disk when this returns."""
@@ -317,14 +353,8 @@ class TokenStore:
 
     async def read(self, oid: int) -> Attributes:
         """Return an object's attributes, secrets in `bytearray`s."""
-        with self._reading() as (db, records, public, private):
-            row = self._row(db, oid)
-            try:
-                return self._opened(row, public, private)
-            except DeviceError:
-                if not self._same_incarnation(records, public):
-                    raise ObjectHandleInvalid() from None
-                raise
+        with self._reading() as (db, public, private):
+            return self._opened(self._row(db, oid), public, private)
 
     async def replace(self, oid: int, attributes: Attributes) -> None:
         """Keep other attributes under the same identity."""
@@ -356,8 +386,7 @@ class TokenStore:
         """Return up to `limit` objects above `after`, ascending; private ones only after the user's login."""
         wanted = dict(template)
         found: list[int] = []
-        with self._reading() as (db, records, public, private):
-            self._same_incarnation(records, public)
+        with self._reading() as (db, public, private):
             chain = Chain(db, public.chain_key)
             streams = self._streams(chain, wanted, after, public, private)
             try:
@@ -389,9 +418,7 @@ class TokenStore:
                 streams.append(intersect(chain, tags, after))
         return streams
 
-    def _matches(
-        self, row: Row, wanted: Attributes, public: PublicKeys, private: PrivateKeys | None
-    ) -> bool:
+    def _matches(self, row: Row, wanted: Attributes, public: PublicKeys, private: PrivateKeys | None) -> bool:
         encoded = open_attributes(self._name, public, private, row)
         plain = decode(encoded)
         left = {}
@@ -402,6 +429,8 @@ class TokenStore:
                 return False
         if not left:
             return True
+        if not row.secrets or _hides(plain):
+            return False
         secrets = open_secrets(self._name, public, private, row, encoded)
         try:
             return all(number in secrets and same(secrets[number], value) for number, value in left.items())
@@ -418,7 +447,8 @@ class TokenStore:
         row: Row,
         attributes: Attributes,
     ) -> None:
-        before = self._entries(row, decode(open_attributes(self._name, public, private, row)), public, private)
+        old = decode(open_attributes(self._name, public, private, row))
+        before = self._entries(row, old, public, private)
         new, plain = pack(self._name, public, private, row.oid, transaction.number, attributes)
         after = self._entries(new, plain, public, private)
         chain = Chain(transaction.db, public.chain_key)
@@ -459,10 +489,17 @@ class TokenStore:
             yield keys
 
     @contextmanager
-    def _reading(self) -> Iterator[tuple[sqlite3.Connection, Records, PublicKeys, PrivateKeys | None]]:
+    def _reading(self) -> Iterator[tuple[sqlite3.Connection, PublicKeys, PrivateKeys | None]]:
         database, public = self._open()
         with self._keys() as private, database.read() as (db, records):
-            yield db, records, public, private
+            self._same_incarnation(records, public)
+            incarnation = public.incarnation
+            try:
+                yield db, public, _of_this(private, public)
+            except DeviceError:
+                if incarnation == public.incarnation:
+                    raise
+                raise ObjectHandleInvalid("the token was initialized anew") from None
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[Transaction, PublicKeys, PrivateKeys | None]]:
@@ -470,7 +507,7 @@ class TokenStore:
         with self._keys() as private, database.write() as transaction:
             if not self._same_incarnation(transaction.records, public):
                 raise ObjectHandleInvalid("another process has initialized the token anew")
-            yield transaction, public, private
+            yield transaction, public, _of_this(private, public)
 
     # The end
 
@@ -514,6 +551,16 @@ def write_first(
         Chain(db, public.chain_key).start()
     finally:
         wipe(master)
+
+
+def _of_this(private: PrivateKeys | None, public: PublicKeys) -> PrivateKeys | None:
+    """Return the login's keys unless the token was made anew since: nothing is sealed with dead keys."""
+    return private if private is not None and private.incarnation == public.incarnation else None
+
+
+def _hides(plain: Attributes) -> bool:
+    """Say whether an object's secrets may not be seen, and so not be found by guessing either."""
+    return plain.get(ck.CKA_SENSITIVE) == b"\1" or plain.get(ck.CKA_EXTRACTABLE) == b"\0"
 
 
 def _writable(path: str) -> bool:
