@@ -90,6 +90,24 @@ class Operation(Protocol):
     def close(self) -> None: ...
 
 
+class KernelOperation(Operation, Protocol):
+    """An operation on a key of the signer's kernel (``include/ferrohsm_kernel.h``).
+
+    The next one with the same key, function and mechanism may then begin in the kernel, without Python,
+    for as long as what the core decided stands.
+    """
+
+    def kernel_key(self) -> object | None:
+        """Return a capsule ``ferrohsm.kernel.key`` that owns a reference to the key; None: it has none."""
+
+
+class KernelSigner(Protocol):
+    """What a signer offers beside `HardwareSigner` when it has a kernel."""
+
+    def kernel(self) -> object | None:
+        """Return the capsule ``ferrohsm.kernel``, None when there is none here."""
+
+
 class HardwareSigner(Protocol):
     """The engine of a slot: it computes, and decides nothing about who may."""
 
@@ -213,6 +231,18 @@ class ExchangingKeyStore(Protocol):
 
     async def exchange(self, oid: int, before: Attributes, after: Attributes) -> bool:
         """Replace the attributes if they still are `before`; False, and nothing done, when they are not."""
+
+
+class SharedGeneration(Protocol):
+    """What a store offers beside `HardwareKeyStore` when its generation stands in shared memory."""
+
+    def generation_words(self) -> memoryview | None:
+        """Return three 64-bit words: the commit that was begun, the one that is done, and whether it is over.
+
+        When the first two are equal and the third is 0, no commit of any process has begun since that
+        number, and what was read then is still so. The same object as long as it is the same memory, which
+        stays readable while the view exists. None: every call has to ask.
+        """
 
 
 class AdapterSlot(Protocol):

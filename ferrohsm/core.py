@@ -178,6 +178,13 @@ class Core:
         token = self._tokens.get(slot_id)
         return token is None or token.inline
 
+    def behind(self, slot_id: int) -> tuple[object, object | None, memoryview | None]:
+        """Return what decisions are remembered with: the token, its signer's kernel, its store's generation."""
+        token = self.token(slot_id)
+        kernel = getattr(token.signer, "kernel", None)
+        words = getattr(token.slot.store, "generation_words", None)
+        return token, kernel and kernel(), words and words()
+
     async def token_info(self, slot_id: int) -> TokenInfo:
         """Describe the token (``C_GetTokenInfo``)."""
         return await self.token(slot_id).info()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ferrohsm import constants as ck
 from ferrohsm.errors import KeyHandleInvalid, OperationNotInitialized, UserNotLoggedIn
@@ -52,6 +52,20 @@ class BoundOperation:
         if entry is None:
             return True
         return not entry.gone and (not entry.private or self._epoch == self._token.epoch)
+
+    def terms(self) -> tuple[Any, bool, bool] | None:
+        """Return on what terms the same use may begin again without asking; None: it has to be asked for.
+
+        The terms are the kernel's key (a capsule, None where no key is used), whether the right ends with
+        the login, and whether other processes may change the key. See `ferrohsm.adapters.KernelOperation`.
+        """
+        kernel_key = getattr(self.operation, "kernel_key", None)
+        if kernel_key is None or self.needs_login or self._over:
+            return None
+        if self._entry is None:
+            return None, False, False
+        key = kernel_key()
+        return None if key is None else (key, self._entry.private, self._entry.oid > 0)
 
     def expire(self) -> None:
         """End it if its right is gone and nobody is in the middle of it."""

@@ -53,6 +53,12 @@ class Kernels(Protocol):
     def derive(self, mechanism: int, parameter: Any, key: Key, length: int) -> bytearray | None:
         """Return a shared secret, or `length` bytes derived from it, or None."""
 
+    def capsule(self) -> object:
+        """Return the table of ``ferrohsm_kernel.h``."""
+
+    def seed(self, data: memoryview) -> None:
+        """Mix `data` into the generator."""
+
     def stop(self) -> None:
         """Wipe what is kept ahead."""
 
@@ -142,6 +148,10 @@ class Engine:
             "digest": _digest,
         }
 
+    def kernel(self) -> object | None:
+        """Return the kernels' table (see `ferrohsm.adapters.KernelSigner`)."""
+        return None if self.kernels is None else self.kernels.capsule()
+
     def mechanisms(self) -> Mapping[int, tuple[int, int, int]]:
         """Return type → (smallest key, largest key, flags) of the table, less what nothing here computes."""
         return {
@@ -230,7 +240,10 @@ class Engine:
         return os.urandom(length)
 
     async def seed(self, data: memoryview) -> None:
-        """Mix `data` into the kernel's pool, which credits it with no entropy."""
+        """Mix `data` into the kernels' generator, or the system's, which credits it with no entropy."""
+        if self.kernels is not None:
+            self.kernels.seed(data)
+            return
         try:
             device = os.open("/dev/urandom", os.O_WRONLY | os.O_CLOEXEC)
             try:

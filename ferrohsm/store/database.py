@@ -282,6 +282,10 @@ class Database:
         """Tell other processes that the token is deleted."""
         self._generation.mark_gone()
 
+    def generation_words(self) -> memoryview | None:
+        """Return the generation's words, see `ferrohsm.adapters.SharedGeneration`."""
+        return self._generation.words()
+
     def copy(self, to: sqlite3.Connection, step: Callable[[int, int], None]) -> None:
         """Copy the file, page by page and as of one commit, while it is in use."""
         db = self._take()

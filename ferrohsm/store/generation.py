@@ -29,13 +29,14 @@ BEGUN, DONE, GONE = 1, 2, 3
 class Generation:
     """One mapping of the counter; without one, `settled` is always None."""
 
-    __slots__ = ("_map", "_path", "_place", "_words", "identity", "writable")
+    __slots__ = ("_map", "_path", "_place", "_shared", "_words", "identity", "writable")
 
     def __init__(self, path: str, place: StoreSettings) -> None:
         self._path = path
         self._place = place
         self._map: mmap.mmap | None = None
         self._words: memoryview | None = None
+        self._shared: memoryview | None = None
         self.identity: tuple[int, int] | None = None
         self.writable = False
 
@@ -59,6 +60,7 @@ class Generation:
                 continue
             self._map = mapped
             self._words = memoryview(mapped).cast("Q")
+            self._shared = self._words[BEGUN : GONE + 1]
             self.identity = (about.st_dev, about.st_ino)
             self.writable = access == mmap.ACCESS_WRITE
             return True
@@ -104,16 +106,27 @@ class Generation:
         if self._words is not None and self.writable:
             self._words[GONE] = 1
 
+    def words(self) -> memoryview | None:
+        """Return *begun*, *done* and *gone* for those who watch them without Python.
+
+        The memory stays as long as the view does, also after `close`.
+        """
+        return self._shared
+
     def close(self) -> None:
         """Unmap the file."""
         words, self._words = self._words, None
         mapped, self._map = self._map, None
+        self._shared = None
         self.identity = None
         self.writable = False
         if words is not None:
             words.release()
         if mapped is not None:
-            mapped.close()
+            try:
+                mapped.close()
+            except BufferError:
+                pass  # somebody watches: it is unmapped when the last one stops
 
     def _make(self, number: int) -> None:
         if self.open() and self.writable:

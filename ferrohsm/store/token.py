@@ -341,6 +341,11 @@ class TokenStore:
         database, _ = self._open()
         return (self._epoch << 48) + database.generation()
 
+    def generation_words(self) -> memoryview | None:
+        """Return the generation's words (`ferrohsm.adapters.SharedGeneration`), None while it is not open."""
+        database = self._database
+        return None if database is None else database.generation_words()
+
     async def create(self, attributes: Attributes) -> int:
         """Keep an object; it is on disk when this returns."""
         with self._writing() as (transaction, public, private):

@@ -78,6 +78,7 @@ cdef extern from "kernel.h" nogil:
         const char *name
         CK_RV (*serves)(CK_FLAGS, CK_MECHANISM_TYPE) noexcept nogil
         CK_RV (*key_load)(const ferro_kernel_material *, ferro_kernel_key **) noexcept nogil
+        void (*key_retain)(ferro_kernel_key *) noexcept nogil
         void (*key_release)(ferro_kernel_key *) noexcept nogil
         CK_RV (*begin)(CK_FLAGS, const CK_MECHANISM *, ferro_kernel_key *, ferro_kernel_op **) noexcept nogil
         int (*multi_part)(const ferro_kernel_op *) noexcept nogil

@@ -1,5 +1,9 @@
 # Operations: the protocol `ferrohsm.adapters.Operation` over a kernel operation.
 
+cdef void give_key_back(object capsule) noexcept:
+    kernel.key_release(<ferro_kernel_key *>PyCapsule_GetPointer(capsule, "ferrohsm.kernel.key"))
+
+
 cdef class Operation:
     """One operation on a kernel, used once.
 
@@ -7,6 +11,7 @@ cdef class Operation:
     """
 
     cdef ferro_kernel_op *op
+    cdef ferro_kernel_key *key  # the operation has a reference to it
     cdef readonly bint multi_part
     cdef bint busy        # a thread is inside, without the interpreter's lock
     cdef bint closing     # closed meanwhile: that thread releases it
@@ -198,6 +203,13 @@ cdef class Operation:
     async def finish_verify(self, signature):
         self.finish_verify_now(signature)
 
+    def kernel_key(self):
+        """Return a capsule ``ferrohsm.kernel.key`` with a reference of its own, None for a digest."""
+        if self.op == NULL or self.key == NULL:
+            return None
+        kernel.key_retain(self.key)
+        return PyCapsule_New(self.key, "ferrohsm.kernel.key", give_key_back)
+
     cpdef void close(self) noexcept:
         """End the operation, wiped; may be called twice."""
         cdef ferro_kernel_op *op
@@ -236,6 +248,7 @@ def begin(CK_FLAGS function, CK_MECHANISM_TYPE mechanism, parameter, key) -> Ope
     if rv == CKR_FUNCTION_NOT_SUPPORTED:
         return None
     check(rv)
+    operation.key = with_key
     operation.multi_part = kernel.multi_part(operation.op)
     operation.secret_out = function == CKF_DECRYPT
     operation.long_run = with_key != NULL and with_key.kind != KEY_SECRET
