@@ -20,6 +20,7 @@ cdef void fork_child() noexcept nogil:
     """In the child of a fork: forget everything, touch nothing of Python's."""
     global FORKED
     ferro_sessions_fork_child()
+    ferro_decisions_fork_child()
     ferro_handles_fork_child()
     ferro_slots_reset(1)
     ferro_attach_fork_child()
@@ -33,6 +34,7 @@ cdef void attach_host(const ferro_host *host) noexcept nogil:
 
 
 ferro_sessions_prepare()
+ferro_decisions_prepare()
 fill(&FUNCTIONS)
 TABLE.version = FERRO_TABLE_VERSION
 TABLE.build_id = ferro_build_id

@@ -159,7 +159,7 @@ cdef void drop_operation(ferro_operation *operation) noexcept:
             held.close()
         except BaseException as error:
             translate(error)
-    ferro_operation_clear(operation)
+    ferro_operation_end(operation)
 
 
 cdef CK_RV tear_down(Call *call) except *:

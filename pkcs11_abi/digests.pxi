@@ -19,7 +19,7 @@ cdef CK_RV C_DigestKey(CK_SESSION_HANDLE hSession, CK_OBJECT_HANDLE hKey) noexce
     cdef Call call
     clear(&call)
     call.key = hKey
-    return alone(hSession, FERRO_DIGEST, &call, digest_key)
+    return alone(hSession, FERRO_DIGEST, &call, digest_key, NULL)
 
 
 cdef CK_RV digest_key(Call *call) except *:
@@ -29,7 +29,7 @@ cdef CK_RV digest_key(Call *call) except *:
         return rv
     try:
         key = object_id(call.session, call.key, errors.KeyHandleInvalid)
-        bound = <object>operation.object
+        bound = bound_of(operation)
         drive(call, core().digest_key(core_session(call.session), bound, key))
     except BaseException:
         drop_operation(operation)

@@ -40,7 +40,7 @@ cdef CK_RV both(
     call.out, call.out_length = out, out_length
     call.bad = unreadable(data, length) or out_length == NULL
     call.number = reader
-    return alone(handle, cipher, &call, both_work)
+    return alone(handle, cipher, &call, both_work, NULL)
 
 
 cdef CK_RV both_work(Call *call) except *:
@@ -54,7 +54,7 @@ cdef CK_RV both_work(Call *call) except *:
         rv = in_parts(call, reader)
     if rv != CKR_OK:
         return rv
-    bound, other = <object>cipher.object, <object>reader.object
+    bound, other = bound_of(cipher), bound_of(reader)
     try:
         rv = fits_exactly(call, bound.update_length(call.data_length))
         if rv != CKR_OK or call.out == NULL:

@@ -17,11 +17,13 @@ cdef CK_RV C_Initialize(CK_VOID_PTR pInitArgs) noexcept nogil:
 
 cdef CK_RV initialize(Call *call) except *:
     """Read the configuration, start the core, learn the slots."""
-    global CORE, FORKED
+    global CORE, FORKED, BEHIND
     if FORKED:
         if CORE is not None:
             Py_INCREF(CORE)  # the parent's core is abandoned: collecting it would close the parent's files
             CORE = None
+            Py_INCREF(BEHIND)
+            BEHIND = {}
         FORKED = False
     if CORE is not None:
         raise errors.CryptokiAlreadyInitialized()
@@ -38,6 +40,7 @@ cdef CK_RV initialize(Call *call) except *:
     except BaseException as error:
         CORE = None
         report(error)  # while the log is open
+        leave_behind()
         step(started.stop())
         raise
     return CKR_OK
@@ -96,6 +99,7 @@ cdef CK_RV C_Finalize(CK_VOID_PTR pReserved) noexcept nogil:
         if ferro_session_leave(call.session, 0):
             discard(&call)
         call.session = ferro_session_detach_any(NULL, &last)
+    ferro_decisions_forget_all()
     rv = cross(finalize, &call)
     ferro_handles_kill_all()
     ferro_slots_reset(0)
@@ -106,6 +110,7 @@ cdef CK_RV finalize(Call *call) except *:
     """Stop the core: log out everywhere, close the stores, wipe."""
     global CORE
     stopping, CORE = core(), None
+    leave_behind()
     step(stopping.stop())
     return CKR_OK
 

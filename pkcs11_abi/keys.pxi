@@ -9,7 +9,7 @@ cdef CK_RV C_GenerateKey(
     clear(&call)
     call.mechanism, call.template, call.count, call.made = pMechanism, pTemplate, ulCount, phKey
     call.bad = pMechanism == NULL or phKey == NULL or bad_template(pTemplate, ulCount)
-    return beside(hSession, &call, generate_key)
+    return beside(hSession, &call, generate_key, NULL)
 
 
 cdef CK_RV generate_key(Call *call) except *:
@@ -36,7 +36,7 @@ cdef CK_RV C_GenerateKeyPair(
         or bad_template(pPublicKeyTemplate, ulPublicKeyAttributeCount)
         or bad_template(pPrivateKeyTemplate, ulPrivateKeyAttributeCount)
     )
-    return beside(hSession, &call, generate_key_pair)
+    return beside(hSession, &call, generate_key_pair, NULL)
 
 
 cdef CK_RV generate_key_pair(Call *call) except *:
@@ -56,7 +56,7 @@ cdef CK_RV generate_key_pair(Call *call) except *:
     try:
         hand_out(call, public_key, &public_handle)
     except BaseException:
-        ferro_handle_kill(private_handle)
+        ferro_handle_kill(call.session.slot, private_handle)
         drive(call, core().destroy_object(session, private_key))
         raise
     call.made[0], call.second_made[0] = public_handle, private_handle
@@ -72,7 +72,7 @@ cdef CK_RV C_WrapKey(
     call.mechanism, call.key, call.other = pMechanism, hWrappingKey, hKey
     call.out, call.out_length = pWrappedKey, pulWrappedKeyLen
     call.bad = pMechanism == NULL or pulWrappedKeyLen == NULL
-    return beside(hSession, &call, wrap_key)
+    return beside(hSession, &call, wrap_key, NULL)
 
 
 cdef CK_RV wrap_key(Call *call) except *:
@@ -103,7 +103,7 @@ cdef CK_RV C_UnwrapKey(
         or unreadable(pWrappedKey, ulWrappedKeyLen)
         or bad_template(pTemplate, ulAttributeCount)
     )
-    return beside(hSession, &call, unwrap_key)
+    return beside(hSession, &call, unwrap_key, NULL)
 
 
 cdef CK_RV unwrap_key(Call *call) except *:
@@ -127,7 +127,7 @@ cdef CK_RV C_DeriveKey(
     call.mechanism, call.key = pMechanism, hBaseKey
     call.template, call.count, call.made = pTemplate, ulAttributeCount, phKey
     call.bad = pMechanism == NULL or phKey == NULL or bad_template(pTemplate, ulAttributeCount)
-    return beside(hSession, &call, derive_key)
+    return beside(hSession, &call, derive_key, NULL)
 
 
 cdef CK_RV derive_key(Call *call) except *:

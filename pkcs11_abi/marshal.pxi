@@ -230,7 +230,7 @@ cdef bint still_valid(ferro_session *session, ferro_target *target) except -1:
     if not run(session.slot, session, core().is_private(core_session(session), target.oid)):
         ferro_handle_confirm(target.handle)
         return True
-    ferro_handle_kill(target.handle)
+    ferro_handle_kill(session.slot, target.handle)
     return False
 
 

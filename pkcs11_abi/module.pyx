@@ -9,12 +9,12 @@ has to be decided is asked of the core (`bridge.pxi`).
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_SetInterrupt
-from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.memoryview cimport PyMemoryView_FromMemory, PyMemoryView_GET_BUFFER
 from cpython.buffer cimport PyBUF_READ
 from cpython.object cimport PyObject
-from cpython.pycapsule cimport PyCapsule_New
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdlib cimport calloc, free, getenv
+from libc.stdlib cimport calloc, free, getenv, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from pkcs11_abi.ck cimport *
@@ -25,6 +25,8 @@ from pkcs11_abi.state cimport *
 include "bridge.pxi"        # the interpreter: attach, step a coroutine, errors to return values
 include "params.pxi"        # CK_MECHANISM and its parameter in
 include "marshal.pxi"       # templates in and out, handles, output
+include "decisions.pxi"     # what the core decided, remembered
+include "computing.pxi"     # operations that need no Python
 include "shapes.pxi"        # begin, update, transform, finish
 
 # The specification's chapters.

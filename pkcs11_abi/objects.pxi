@@ -10,7 +10,7 @@ cdef CK_RV C_CreateObject(
     clear(&call)
     call.template, call.count, call.made = pTemplate, ulCount, phObject
     call.bad = phObject == NULL or bad_template(pTemplate, ulCount)
-    return beside(hSession, &call, create_object)
+    return beside(hSession, &call, create_object, NULL)
 
 
 cdef CK_RV create_object(Call *call) except *:
@@ -27,7 +27,7 @@ cdef CK_RV C_CopyObject(
     clear(&call)
     call.key, call.template, call.count, call.made = hObject, pTemplate, ulCount, phNewObject
     call.bad = phNewObject == NULL or bad_template(pTemplate, ulCount)
-    return beside(hSession, &call, copy_object)
+    return beside(hSession, &call, copy_object, NULL)
 
 
 cdef CK_RV copy_object(Call *call) except *:
@@ -41,13 +41,17 @@ cdef CK_RV C_DestroyObject(CK_SESSION_HANDLE hSession, CK_OBJECT_HANDLE hObject)
     cdef Call call
     clear(&call)
     call.key = hObject
-    return beside(hSession, &call, destroy_object)
+    return beside(hSession, &call, destroy_object, NULL)
 
 
 cdef CK_RV destroy_object(Call *call) except *:
     target = object_id(call.session, call.key, errors.ObjectHandleInvalid)
-    drive(call, core().destroy_object(core_session(call.session), target))
-    ferro_handle_kill(call.key)
+    try:
+        drive(call, core().destroy_object(core_session(call.session), target))
+    except BaseException:
+        ferro_sessions_forget_handle(call.session.slot, call.key)  # however far it came
+        raise
+    ferro_handle_kill(call.session.slot, call.key)
     return CKR_OK
 
 
@@ -58,7 +62,7 @@ cdef CK_RV C_GetObjectSize(
     clear(&call)
     call.key, call.out_length = hObject, pulSize
     call.bad = pulSize == NULL
-    return beside(hSession, &call, object_size)
+    return beside(hSession, &call, object_size, NULL)
 
 
 cdef CK_RV object_size(Call *call) except *:
@@ -74,7 +78,7 @@ cdef CK_RV C_GetAttributeValue(
     clear(&call)
     call.key, call.template, call.count = hObject, pTemplate, ulCount
     call.bad = bad_template(pTemplate, ulCount)
-    return beside(hSession, &call, get_attributes)
+    return beside(hSession, &call, get_attributes, NULL)
 
 
 cdef CK_RV get_attributes(Call *call) except *:
@@ -92,13 +96,16 @@ cdef CK_RV C_SetAttributeValue(
     clear(&call)
     call.key, call.template, call.count = hObject, pTemplate, ulCount
     call.bad = bad_template(pTemplate, ulCount)
-    return beside(hSession, &call, set_attributes)
+    return beside(hSession, &call, set_attributes, NULL)
 
 
 cdef CK_RV set_attributes(Call *call) except *:
     target = object_id(call.session, call.key, errors.ObjectHandleInvalid)
     template = read_template(call.template, call.count)
-    drive(call, core().set_attributes(core_session(call.session), target, template))
+    try:
+        drive(call, core().set_attributes(core_session(call.session), target, template))
+    finally:
+        ferro_sessions_forget_handle(call.session.slot, call.key)
     return CKR_OK
 
 
@@ -109,7 +116,7 @@ cdef CK_RV C_FindObjectsInit(
     clear(&call)
     call.template, call.count = pTemplate, ulCount
     call.bad = bad_template(pTemplate, ulCount)
-    return alone(hSession, FERRO_FIND, &call, find_objects_init)
+    return alone(hSession, FERRO_FIND, &call, find_objects_init, NULL)
 
 
 cdef CK_RV find_objects_init(Call *call) except *:
@@ -130,7 +137,7 @@ cdef CK_RV C_FindObjects(
     clear(&call)
     call.made, call.number, call.out_length = phObject, ulMaxObjectCount, pulObjectCount
     call.bad = pulObjectCount == NULL or (phObject == NULL and ulMaxObjectCount != 0)
-    return alone(hSession, FERRO_FIND, &call, find_objects)
+    return alone(hSession, FERRO_FIND, &call, find_objects, NULL)
 
 
 cdef CK_RV find_objects(Call *call) except *:
@@ -161,7 +168,7 @@ cdef enum:
 cdef CK_RV C_FindObjectsFinal(CK_SESSION_HANDLE hSession) noexcept nogil:
     cdef Call call
     clear(&call)
-    return alone(hSession, FERRO_FIND, &call, find_objects_final)
+    return alone(hSession, FERRO_FIND, &call, find_objects_final, NULL)
 
 
 cdef CK_RV find_objects_final(Call *call) except *:

@@ -6,7 +6,7 @@ cdef CK_RV C_SeedRandom(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pSeed, CK_ULONG 
     clear(&call)
     call.data, call.data_length = pSeed, ulSeedLen
     call.bad = pSeed == NULL or unreadable(pSeed, ulSeedLen)
-    return beside(hSession, &call, seed_random)
+    return beside(hSession, &call, seed_random, NULL)
 
 
 cdef CK_RV seed_random(Call *call) except *:
@@ -23,7 +23,7 @@ cdef CK_RV C_GenerateRandom(CK_SESSION_HANDLE hSession, CK_BYTE_PTR RandomData, 
     clear(&call)
     call.out, call.number = RandomData, ulRandomLen
     call.bad = RandomData == NULL or ulRandomLen > DATA_LIMIT
-    return beside(hSession, &call, generate_random)
+    return beside(hSession, &call, generate_random, quick_random)
 
 
 cdef CK_RV generate_random(Call *call) except *:

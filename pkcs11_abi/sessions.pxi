@@ -52,7 +52,10 @@ cdef void end_login(Call *call) noexcept nogil:
 
 cdef CK_RV log_out_if_pending(Call *call) except *:
     if ferro_slot_take_pending_logout(call.slot):
-        drive(call, core().logout(call.slot.id))
+        try:
+            drive(call, core().logout(call.slot.id))
+        finally:
+            ferro_sessions_forget_slot(call.slot)
     return CKR_OK
 
 
@@ -91,7 +94,7 @@ cdef CK_RV C_SessionCancel(CK_SESSION_HANDLE hSession, CK_FLAGS flags) noexcept 
     if running:
         return CKR_OK
     call.number = flags
-    rv = alone(hSession, FERRO_FIND, &call, cancel)
+    rv = alone(hSession, FERRO_FIND, &call, cancel, NULL)
     return CKR_OPERATION_CANCEL_FAILED if rv == CKR_OPERATION_ACTIVE else rv
 
 
@@ -110,7 +113,7 @@ cdef CK_RV C_GetOperationState(
     cdef Call call
     clear(&call)
     call.bad = pulOperationStateLen == NULL
-    return alone(hSession, FERRO_FIND, &call, operation_state)
+    return alone(hSession, FERRO_FIND, &call, operation_state, NULL)
 
 
 cdef CK_RV operation_state(Call *call) except *:
@@ -159,10 +162,10 @@ cdef CK_RV log_in(
     call.extra, call.extra_length = name, name_length
     call.bad = pin == NULL or length > PIN_LIMIT or (name == NULL and name_length != 0) or name_length > PIN_LIMIT
     if user == CKU_CONTEXT_SPECIFIC:
-        return alone(handle, FERRO_SIGN, &call, log_in_for_one_use)
+        return alone(handle, FERRO_SIGN, &call, log_in_for_one_use, NULL)
     if user != CKU_SO and user != CKU_USER:
         call.bad = False
-        return beside(handle, &call, no_such_user)
+        return beside(handle, &call, no_such_user, NULL)
     return in_slot_alone(handle, &call, log_in_to_slot)
 
 
@@ -193,6 +196,7 @@ cdef CK_RV log_in_to_slot(Call *call) except *:
         success = True
     finally:
         ferro_slot_end_login(call.slot, user, success)
+        ferro_sessions_forget_slot(call.slot)
     return log_out_if_pending(call)  # the last session may have been closed meanwhile
 
 
@@ -214,6 +218,9 @@ cdef CK_RV log_in_for_one_use(Call *call) except *:
         drive(call, core().check_pin(session, pin))
     finally:
         wipe(pin)
+        if core().login_state(call.slot.id) is None:  # a PIN that was locked by this
+            ferro_slot_logged_out(call.slot)
+            ferro_sessions_forget_slot(call.slot)
     waiting.needs_login = False
     return CKR_OK
 
@@ -232,6 +239,7 @@ cdef CK_RV log_out(Call *call) except *:
         drive(call, core().logout(call.slot.id))
     finally:
         ferro_slot_logged_out(call.slot)
+        ferro_sessions_forget_slot(call.slot)
     return CKR_OK
 
 

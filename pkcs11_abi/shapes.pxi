@@ -6,6 +6,7 @@ cdef struct Call:
     ferro_slot *slot
     int operation  # FERRO_ENCRYPT …: which of the session's operations
     bint exclusive  # it has the session's operations to itself
+    bint quick  # it needed no Python
     bint bad  # an argument cannot be: CKR_ARGUMENTS_BAD once the session is known
     CK_MECHANISM *mechanism
     CK_OBJECT_HANDLE key
@@ -51,32 +52,49 @@ cdef CK_RV in_slot(CK_SLOT_ID slot_id, Call *call, work_t work) noexcept nogil:
     return cross(work, call)
 
 
-cdef CK_RV beside(CK_SESSION_HANDLE handle, Call *call, work_t work) noexcept nogil:
-    """A call in a session that leaves its operations alone; several may run at once."""
+ctypedef CK_RV (*quick_t)(Call *) noexcept nogil
+
+
+cdef CK_RV beside(CK_SESSION_HANDLE handle, Call *call, work_t work, quick_t quick) noexcept nogil:
+    """A call in a session that leaves its operations alone; several may run at once.
+
+    `quick` (NULL: none) does it without Python or says FERRO_ASK; then `work` does it.
+    """
     cdef CK_RV rv = ferro_session_take(handle, 0, 0, &call.session)
     if rv != CKR_OK:
         return rv
     call.slot = call.session.slot
-    rv = CKR_ARGUMENTS_BAD if call.bad else cross(work, call)
+    rv = CKR_ARGUMENTS_BAD if call.bad else either(call, work, quick)
     return leave(call, rv, 0)
 
 
-cdef CK_RV alone(CK_SESSION_HANDLE handle, int operation, Call *call, work_t work) noexcept nogil:
+cdef CK_RV either(Call *call, work_t work, quick_t quick) noexcept nogil:
+    cdef CK_RV rv = FERRO_ASK if quick == NULL else quick(call)
+    call.quick = rv != FERRO_ASK
+    return rv if call.quick else cross(work, call)
+
+
+cdef CK_RV alone(CK_SESSION_HANDLE handle, int operation, Call *call, work_t work, quick_t quick) noexcept nogil:
     """A call that uses or changes one of the session's operations."""
     cdef CK_RV rv = ferro_session_take(handle, 1, ferro_operation_flag(operation), &call.session)
     if rv != CKR_OK:
         return rv
     call.slot, call.operation, call.exclusive = call.session.slot, operation, True
-    rv = cross(work, call)
+    rv = either(call, work, quick)
     return leave(call, rv, 1)
 
 
 cdef CK_RV leave(Call *call, CK_RV rv, int was_alone) noexcept nogil:
     """Leave the session; what was done to it meanwhile overrules the result."""
-    cdef CK_RV fate = ferro_session_fate(call.session, was_alone)
+    cdef CK_RV fate
+    if ferro_session_leave_well(call.session, was_alone, call.quick):
+        return rv
+    fate = ferro_session_fate(call.session, was_alone)
     if fate != CKR_OK:
         rv = fate
-        if was_alone:
+        if was_alone and call.session.operations[call.operation].kind == FERRO_KERNEL:
+            ferro_operation_end(&call.session.operations[call.operation])
+        elif was_alone:
             cross(forget_operation, call)
     if ferro_session_leave(call.session, was_alone):
         discard(call)
@@ -103,6 +121,7 @@ cdef CK_RV known_session(CK_SESSION_HANDLE handle) noexcept nogil:
     cdef Call call
     clear(&call)
     cdef CK_RV rv = ferro_session_take(handle, 0, 0, &call.session)
+    call.quick = True
     return leave(&call, CKR_OK, 0) if rv == CKR_OK else rv
 
 
@@ -123,7 +142,7 @@ cdef CK_RV begin(
     clear(&call)
     call.mechanism = mechanism
     call.key = key
-    return alone(handle, operation, &call, begin_work)
+    return alone(handle, operation, &call, begin_work, quick_begin)
 
 
 cdef CK_RV begin_work(Call *call) except *:
@@ -137,13 +156,22 @@ cdef CK_RV begin_work(Call *call) except *:
         return CKR_OPERATION_ACTIVE
     if call.bad:
         return CKR_ARGUMENTS_BAD
+    cdef Moment before
     mechanism = read_mechanism(call.mechanism)
     session = core_session(call.session)
     key = None
     if call.operation != FERRO_DIGEST:
         key = object_id(call.session, call.key, errors.KeyHandleInvalid)
     function = ferro_operation_flag(call.operation)
-    start(operation, drive(call, core().begin(session, function, mechanism, key)))
+    note(call.slot, &before)
+    bound = drive(call, core().begin(session, function, mechanism, key))
+    start(operation, bound)
+    call.number = mechanism.type
+    try:
+        remember(call, &before, bound)
+    except BaseException:
+        drop_operation(operation)
+        raise
     if call.extra != NULL:
         operation.signature = ferro_copy(call.extra, call.extra_length)
         operation.signature_length = call.extra_length
@@ -162,8 +190,8 @@ cdef void start(ferro_operation *operation, object bound) noexcept:
 
 cdef CK_RV ready(Call *call, ferro_operation *operation) except *:
     """Whether the operation can be used: active, its login still there, the PIN given where each use needs it."""
-    if operation.kind == FERRO_IDLE:
-        return CKR_OPERATION_NOT_INITIALIZED
+    if operation.kind != FERRO_PYTHON:
+        return quick_ready(call, operation)
     bound = <object>operation.object
     held = operation.phase == FERRO_HELD_ONCE or operation.phase == FERRO_HELD_FINISH
     if operation.held_epoch != login_epoch(call.slot) if held else not bound.valid():
@@ -189,7 +217,7 @@ cdef CK_RV transform(
     call.data, call.data_length = data, length
     call.out, call.out_length = out, out_length
     call.bad = unreadable(data, length) or out_length == NULL
-    return alone(handle, operation, &call, transform_work)
+    return alone(handle, operation, &call, transform_work, quick_transform)
 
 
 cdef CK_RV transform_work(Call *call) except *:
@@ -260,10 +288,18 @@ cdef CK_RV give(Call *call, ferro_operation *operation, object result, int phase
 
 cdef CK_RV give_held(Call *call, ferro_operation *operation) except *:
     """Give what was computed before; for another input the operation is used up."""
-    if call.data_length != operation.input_length or (
-        call.data_length != 0 and memcmp(call.data, operation.input, call.data_length) != 0
-    ):
+    cdef bint over = False
+    cdef CK_RV rv = hand_held(call, operation, &over)
+    if over:
         drop_operation(operation)
+    return rv
+
+
+cdef CK_RV hand_held(Call *call, ferro_operation *operation, bint *over) noexcept nogil:
+    over[0] = call.data_length != operation.input_length or (
+        call.data_length != 0 and memcmp(call.data, operation.input, call.data_length) != 0
+    )
+    if over[0]:
         return CKR_OPERATION_NOT_INITIALIZED
     if call.out == NULL or call.out_length[0] < operation.held_length:
         call.out_length[0] = operation.held_length
@@ -271,7 +307,7 @@ cdef CK_RV give_held(Call *call, ferro_operation *operation) except *:
     if operation.held_length != 0:
         memcpy(call.out, operation.held, operation.held_length)
     call.out_length[0] = operation.held_length
-    drop_operation(operation)
+    over[0] = True
     return CKR_OK
 
 
@@ -287,7 +323,7 @@ cdef CK_RV update(
     call.data, call.data_length = data, length
     call.out, call.out_length = out, out_length
     call.bad = unreadable(data, length) or out_length == NULL
-    return alone(handle, operation, &call, update_work)
+    return alone(handle, operation, &call, update_work, quick_update)
 
 
 cdef CK_RV absorb(CK_SESSION_HANDLE handle, int operation, CK_BYTE *data, CK_ULONG length) noexcept nogil:
@@ -296,7 +332,7 @@ cdef CK_RV absorb(CK_SESSION_HANDLE handle, int operation, CK_BYTE *data, CK_ULO
     clear(&call)
     call.data, call.data_length = data, length
     call.bad = unreadable(data, length)
-    return alone(handle, operation, &call, absorb_work)
+    return alone(handle, operation, &call, absorb_work, quick_absorb)
 
 
 cdef CK_RV in_parts(Call *call, ferro_operation *operation) except *:
@@ -307,7 +343,7 @@ cdef CK_RV in_parts(Call *call, ferro_operation *operation) except *:
     if operation.phase > FERRO_PARTS:
         drop_operation(operation)  # its result is waiting to be fetched: the input is complete
         return CKR_OPERATION_NOT_INITIALIZED
-    if not (<object>operation.object).multi_part:
+    if not bound_of(operation).multi_part:
         drop_operation(operation)
         return CKR_FUNCTION_NOT_SUPPORTED
     return CKR_OK
@@ -369,7 +405,7 @@ cdef CK_RV finish(CK_SESSION_HANDLE handle, int operation, CK_BYTE *out, CK_ULON
     clear(&call)
     call.out, call.out_length = out, out_length
     call.bad = out_length == NULL
-    return alone(handle, operation, &call, finish_work)
+    return alone(handle, operation, &call, finish_work, quick_finish)
 
 
 cdef CK_RV finish_work(Call *call) except *:
@@ -402,14 +438,14 @@ cdef CK_RV finish_work(Call *call) except *:
 
 cdef CK_RV verify(
     CK_SESSION_HANDLE handle, CK_BYTE *data, CK_ULONG length, CK_BYTE *signature, CK_ULONG signature_length,
-    work_t work
+    work_t work, quick_t quick
 ) noexcept nogil:
     cdef Call call
     clear(&call)
     call.data, call.data_length = data, length
     call.extra, call.extra_length = signature, signature_length
     call.bad = unreadable(data, length) or unreadable(signature, signature_length)
-    return alone(handle, FERRO_VERIFY, &call, work)
+    return alone(handle, FERRO_VERIFY, &call, work, quick)
 
 
 cdef CK_RV check(Call *call, bint given, bint in_one) except *:

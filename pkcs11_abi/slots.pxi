@@ -40,6 +40,9 @@ cdef object scan(bint tell):
         free(copies)
     if rv != CKR_OK:
         raise MemoryError
+    present = {view.id for view in views if view.token_present}
+    for slot_id in present | BEHIND.keys():
+        look_behind(slot_id, slot_id in present)
 
 
 cdef CK_RV C_GetSlotInfo(CK_SLOT_ID slotID, CK_SLOT_INFO_PTR pInfo) noexcept nogil:
@@ -183,6 +186,7 @@ cdef CK_RV C_InitToken(
         ferro_slot_end_init(call.slot)
         if rv == CKR_OK:
             ferro_handles_kill_slot(slotID)
+        ferro_sessions_forget_slot(call.slot)
     ferro_slot_leave(call.slot)
     return rv
 
@@ -220,6 +224,7 @@ cdef CK_RV init_pin(Call *call) except *:
         drive(call, core().init_pin(session, pin))
     finally:
         wipe(pin)
+        ferro_sessions_forget_slot(call.slot)
     return CKR_OK
 
 
@@ -244,6 +249,7 @@ cdef CK_RV set_pin(Call *call) except *:
     finally:
         wipe(old)
         wipe(new)
+        ferro_sessions_forget_slot(call.slot)
     return CKR_OK
 
 

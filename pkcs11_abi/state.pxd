@@ -8,6 +8,29 @@ cdef extern from "wipe.h" nogil:
     unsigned char *ferro_copy(const void *source, size_t length)
     void ferro_wipe_free(void *memory, size_t length)
 
+cdef extern from "ferrohsm_kernel.h" nogil:
+    const char *FERRO_KERNEL_CAPSULE
+
+    ctypedef struct ferro_kernel_key:
+        pass
+    ctypedef struct ferro_kernel_op:
+        pass
+    ctypedef struct ferro_kernel:
+        CK_RV (*serves)(CK_FLAGS, CK_MECHANISM_TYPE) noexcept nogil
+        void (*key_retain)(ferro_kernel_key *) noexcept nogil
+        void (*key_release)(ferro_kernel_key *) noexcept nogil
+        CK_RV (*begin)(CK_FLAGS, const CK_MECHANISM *, ferro_kernel_key *, ferro_kernel_op **) noexcept nogil
+        int (*multi_part)(const ferro_kernel_op *) noexcept nogil
+        CK_RV (*once_length)(const ferro_kernel_op *, size_t, size_t *) noexcept nogil
+        CK_RV (*update_length)(const ferro_kernel_op *, size_t, size_t *) noexcept nogil
+        CK_RV (*finish_length)(const ferro_kernel_op *, size_t *) noexcept nogil
+        CK_RV (*once)(ferro_kernel_op *, const void *, size_t, void *, size_t *) noexcept nogil
+        CK_RV (*update)(ferro_kernel_op *, const void *, size_t, void *, size_t *) noexcept nogil
+        CK_RV (*finish)(ferro_kernel_op *, void *, size_t *) noexcept nogil
+        CK_RV (*verify)(ferro_kernel_op *, const void *, size_t, const void *, size_t) noexcept nogil
+        CK_RV (*finish_verify)(ferro_kernel_op *, const void *, size_t) noexcept nogil
+        CK_RV (*random)(void *, size_t) noexcept nogil
+
 cdef extern from "slots.h" nogil:
     const int FERRO_NOBODY
     const int FERRO_SO
@@ -38,6 +61,10 @@ cdef extern from "slots.h" nogil:
         int initialized
         int write_protected
 
+    unsigned long long ferro_slot_stamp(ferro_slot *slot)
+    const ferro_kernel *ferro_slot_kernel(ferro_slot *slot)
+    int ferro_slot_settled(ferro_slot *slot, unsigned long long *number)
+    void ferro_slot_behind(ferro_slot *slot, const ferro_kernel *kernel, const void *words)
     CK_RV ferro_slots_update(const ferro_slot_view *views, CK_ULONG count, int tell)
     CK_RV ferro_slots_list(int with_token, CK_SLOT_ID *ids, CK_ULONG *count)
     CK_RV ferro_slots_event(CK_SLOT_ID *id)
@@ -59,6 +86,32 @@ cdef extern from "slots.h" nogil:
     void ferro_slots_resume()
     void ferro_slots_reset(int forked)
 
+cdef extern from "decisions.h" nogil:
+    const CK_RV FERRO_ASK
+
+    ctypedef struct ferro_decision:
+        ferro_slot *slot
+        CK_OBJECT_HANDLE handle
+        CK_MECHANISM_TYPE mechanism
+        CK_FLAGS function
+        const ferro_kernel *kernel
+        ferro_kernel_key *key
+        int parameter
+        int is_private
+        int on_token
+        unsigned long long epoch
+        unsigned long long generation
+
+    ctypedef struct ferro_memo:
+        ferro_decision decision
+        unsigned long long stamp
+        ferro_kernel_op *op
+
+    void ferro_decisions_keep(ferro_decision *decision, unsigned long long stamp)
+    void ferro_decisions_forget_all()
+    void ferro_decisions_prepare()
+    void ferro_decisions_fork_child()
+
 cdef extern from "sessions.h" nogil:
     const int FERRO_FIND
     const int FERRO_ENCRYPT
@@ -71,6 +124,7 @@ cdef extern from "sessions.h" nogil:
     const int FERRO_OPERATIONS
     const int FERRO_IDLE
     const int FERRO_PYTHON
+    const int FERRO_KERNEL
     const int FERRO_FRESH
     const int FERRO_PARTS
     const int FERRO_HELD_ONCE
@@ -100,6 +154,13 @@ cdef extern from "sessions.h" nogil:
     CK_RV ferro_session_take(CK_SESSION_HANDLE handle, int alone, CK_FLAGS running, ferro_session **session)
     CK_RV ferro_session_fate(ferro_session *session, int alone)
     int ferro_session_leave(ferro_session *session, int alone)
+    int ferro_session_leave_well(ferro_session *session, int alone, int quick)
+    unsigned long long ferro_sessions_quick()
+    ferro_memo *ferro_session_memo(
+        ferro_session *session, int operation, CK_OBJECT_HANDLE handle, CK_MECHANISM_TYPE mechanism
+    )
+    void ferro_sessions_forget_handle(ferro_slot *slot, CK_OBJECT_HANDLE handle)
+    void ferro_sessions_forget_slot(ferro_slot *slot)
     CK_RV ferro_session_detach(CK_SESSION_HANDLE handle, ferro_session **session, int *last)
     ferro_session *ferro_session_detach_any(ferro_slot *slot, int *last)
     int ferro_session_cancel(ferro_session *session, CK_FLAGS flags)
@@ -107,6 +168,7 @@ cdef extern from "sessions.h" nogil:
     CK_STATE ferro_session_state(const ferro_session *session)
     void ferro_session_free(ferro_session *session)
     void ferro_operation_clear(ferro_operation *operation)
+    void ferro_operation_end(ferro_operation *operation)
     CK_FLAGS ferro_operation_flag(int operation)
     void ferro_sessions_fork_child()
 
@@ -121,7 +183,7 @@ cdef extern from "handles.h" nogil:
     int ferro_handle_find(CK_OBJECT_HANDLE handle, ferro_target *target)
     int ferro_handle_of(CK_SLOT_ID slot, long long oid, ferro_target *target)
     void ferro_handle_confirm(CK_OBJECT_HANDLE handle)
-    void ferro_handle_kill(CK_OBJECT_HANDLE handle)
+    void ferro_handle_kill(ferro_slot *slot, CK_OBJECT_HANDLE handle)
     void ferro_handles_kill_owned(ferro_session *owner)
     void ferro_handles_kill_slot(CK_SLOT_ID slot)
     void ferro_handles_kill_all()

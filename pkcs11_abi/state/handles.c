@@ -178,7 +178,7 @@ void ferro_handle_confirm(CK_OBJECT_HANDLE handle)
     ferro_unlock(&mutex);
 }
 
-void ferro_handle_kill(CK_OBJECT_HANDLE handle)
+void ferro_handle_kill(ferro_slot *slot, CK_OBJECT_HANDLE handle)
 {
     entry *one;
 
@@ -186,14 +186,24 @@ void ferro_handle_kill(CK_OBJECT_HANDLE handle)
     if ((one = find_handle(handle)) != NULL)
         kill_entry(one);
     ferro_unlock(&mutex);
+    ferro_sessions_forget_handle(slot, handle);
 }
 
 void ferro_handles_kill_owned(ferro_session *owner)
 {
-    ferro_lock(&mutex);
-    while (owner->owned != NULL)
-        kill_entry(owner->owned);
-    ferro_unlock(&mutex);
+    CK_OBJECT_HANDLE handle;
+
+    do {
+        handle = 0;
+        ferro_lock(&mutex);
+        if (owner->owned != NULL) {
+            handle = owner->owned->target.handle;
+            kill_entry(owner->owned);
+        }
+        ferro_unlock(&mutex);
+        if (handle != 0)
+            ferro_sessions_forget_handle(owner->slot, handle);
+    } while (handle != 0);
 }
 
 /* With the lock; every slot when `all`. */

@@ -26,7 +26,8 @@ int ferro_handle_find(CK_OBJECT_HANDLE handle, ferro_target *target);
 int ferro_handle_of(CK_SLOT_ID slot, long long oid, ferro_target *target);
 
 void ferro_handle_confirm(CK_OBJECT_HANDLE handle);
-void ferro_handle_kill(CK_OBJECT_HANDLE handle);
+/* A handle dies with the decisions about it. */
+void ferro_handle_kill(ferro_slot *slot, CK_OBJECT_HANDLE handle);
 void ferro_handles_kill_owned(ferro_session *owner);
 void ferro_handles_kill_slot(CK_SLOT_ID slot);
 void ferro_handles_kill_all(void);

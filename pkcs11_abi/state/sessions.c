@@ -1,4 +1,5 @@
 #include "sessions.h"
+#include "handles.h"
 #include "lock.h"
 #include "wipe.h"
 
@@ -9,6 +10,7 @@ typedef struct {
     ferro_session **buckets;
     size_t size; /* a power of two */
     size_t count;
+    unsigned long long quick; /* calls that needed no Python */
 } shard;
 
 static shard shards[SHARDS];
@@ -142,17 +144,192 @@ CK_RV ferro_session_fate(ferro_session *session, int alone)
     return rv;
 }
 
+/* Whether an operation that has begun has lost its right: private, and the login is another; or the object is gone. */
+static int lost(const ferro_session *session, const ferro_decision *decision)
+{
+    ferro_slot_copy slot;
+    ferro_target target;
+
+    if (decision->handle == 0)
+        return 0;
+    if (decision->is_private) {
+        ferro_slot_read(session->slot, &slot);
+        if (slot.epoch != decision->epoch)
+            return 1;
+    }
+    return !ferro_handle_find(decision->handle, &target);
+}
+
+/* Whether a memo's decision stands, whatever moved the stamp. */
+static int stands(ferro_memo *memo)
+{
+    ferro_decision *one = &memo->decision, found;
+    unsigned long long stamp;
+    int same;
+
+    if (!ferro_decisions_find(one->slot, one->handle, one->mechanism, one->function, &found, &stamp))
+        return 0;
+    same = found.key == one->key;
+    if (same)
+        memo->stamp = stamp;
+    ferro_decision_release(&found);
+    return same;
+}
+
+/* Look through the memos of a session that no call has alone but the caller's, if the slot's stamp has moved. What has
+ * to go is put into `stale`, for the time after the lock. */
+static int look_through(ferro_session *session, ferro_memo stale[FERRO_OPERATIONS])
+{
+    unsigned long long stamp = ferro_slot_stamp(session->slot);
+    int i, count = 0;
+
+    if (session->seen == stamp)
+        return 0;
+    session->seen = stamp;
+    for (i = 0; i < FERRO_OPERATIONS; i++) {
+        ferro_memo *memo = session->memos[i];
+        if (memo == NULL || memo->decision.kernel == NULL || memo->stamp == stamp)
+            continue;
+        if (session->operations[i].kind == FERRO_KERNEL) {
+            if (!lost(session, &memo->decision))
+                continue;
+            ferro_operation_clear(&session->operations[i]);
+        } else if (stands(memo)) {
+            continue;
+        }
+        stale[count++] = *memo;
+        memset(memo, 0, sizeof *memo);
+    }
+    return count;
+}
+
+static void give_back(ferro_memo *stale, int count)
+{
+    while (count-- > 0)
+        ferro_memo_clear(&stale[count]);
+}
+
 int ferro_session_leave(ferro_session *session, int alone)
 {
     shard *part = shard_of(session->handle);
-    int last;
+    ferro_memo stale[FERRO_OPERATIONS];
+    int last, count = 0;
 
     ferro_lock(&part->mutex);
-    if (alone)
+    if (alone) {
+        count = look_through(session, stale);
         session->busy = 0;
+    }
     last = --session->refs == 0;
     ferro_unlock(&part->mutex);
+    give_back(stale, count);
     return last;
+}
+
+int ferro_session_leave_well(ferro_session *session, int alone, int quick)
+{
+    shard *part = shard_of(session->handle);
+    ferro_memo stale[FERRO_OPERATIONS];
+    int well, count = 0;
+
+    ferro_lock(&part->mutex);
+    well = !session->closed && !(alone && (session->cancelled & session->running) != 0);
+    if (well) {
+        if (alone) {
+            count = look_through(session, stale);
+            session->busy = 0;
+        }
+        session->refs -= 1; /* never the last: the table has one */
+        part->quick += quick != 0;
+    }
+    ferro_unlock(&part->mutex);
+    give_back(stale, count);
+    return well;
+}
+
+unsigned long long ferro_sessions_quick(void)
+{
+    unsigned long long sum = 0;
+    int i;
+
+    for (i = 0; i < SHARDS; i++) {
+        ferro_lock(&shards[i].mutex);
+        sum += shards[i].quick;
+        ferro_unlock(&shards[i].mutex);
+    }
+    return sum;
+}
+
+ferro_memo *ferro_session_memo(ferro_session *session, int operation, CK_OBJECT_HANDLE handle,
+                               CK_MECHANISM_TYPE mechanism)
+{
+    ferro_memo *memo = session->memos[operation];
+    unsigned long long stamp;
+    ferro_decision found;
+
+    if (memo != NULL && memo->decision.handle == handle && memo->decision.mechanism == mechanism
+        && ferro_decision_good(&memo->decision, memo->stamp))
+        return memo;
+    if (!ferro_decisions_find(session->slot, handle, mechanism, ferro_operation_flag(operation), &found, &stamp))
+        return NULL;
+    if (memo == NULL && (memo = session->memos[operation] = calloc(1, sizeof *memo)) == NULL) {
+        ferro_decision_release(&found);
+        return NULL;
+    }
+    if (memo->decision.key != found.key || memo->decision.mechanism != mechanism || found.key == NULL)
+        ferro_memo_clear(memo); /* the contexts go back to their key, where those of the other key are found */
+    else
+        ferro_decision_release(&memo->decision); /* the same key: the contexts stay */
+    memo->decision = found;
+    memo->stamp = stamp;
+    return memo;
+}
+
+/* One session of the slot whose memos have something stale, looked through. Returns how much, -1 when there is none. */
+static int look_through_one(shard *part, const ferro_slot *slot, ferro_memo stale[FERRO_OPERATIONS])
+{
+    ferro_session *session;
+    size_t at;
+    int count;
+
+    for (at = 0; part->count != 0 && at < part->size; at++)
+        for (session = part->buckets[at]; session != NULL; session = session->next)
+            if (session->slot == slot && !session->busy && (count = look_through(session, stale)) != 0)
+                return count;
+    return -1;
+}
+
+void ferro_sessions_look_through(ferro_slot *slot)
+{
+    ferro_memo stale[FERRO_OPERATIONS];
+    int i, count;
+
+    for (i = 0; i < SHARDS; i++)
+        do {
+            ferro_lock(&shards[i].mutex);
+            count = look_through_one(&shards[i], slot, stale);
+            ferro_unlock(&shards[i].mutex);
+            give_back(stale, count);
+        } while (count >= 0);
+}
+
+void ferro_sessions_forget_handle(ferro_slot *slot, CK_OBJECT_HANDLE handle)
+{
+    int kept;
+
+    ferro_slot_moved(slot);
+    kept = ferro_decisions_forget(handle);
+    ferro_slot_moved(slot);
+    if (kept)
+        ferro_sessions_look_through(slot);
+}
+
+void ferro_sessions_forget_slot(ferro_slot *slot)
+{
+    ferro_slot_moved(slot);
+    ferro_decisions_forget_slot(slot);
+    ferro_slot_moved(slot);
+    ferro_sessions_look_through(slot);
 }
 
 /* With the shard's lock. */
@@ -262,12 +439,25 @@ void ferro_operation_clear(ferro_operation *operation)
     memset(operation, 0, sizeof *operation);
 }
 
+void ferro_operation_end(ferro_operation *operation)
+{
+    ferro_memo *memo = operation->object;
+
+    if (operation->kind == FERRO_KERNEL && memo->op != NULL)
+        memo->decision.kernel->op_reset(memo->op);
+    ferro_operation_clear(operation);
+}
+
 void ferro_session_free(ferro_session *session)
 {
     int i;
 
-    for (i = 0; i < FERRO_OPERATIONS; i++)
+    for (i = 0; i < FERRO_OPERATIONS; i++) {
         ferro_operation_clear(&session->operations[i]);
+        if (session->memos[i] != NULL)
+            ferro_memo_clear(session->memos[i]);
+        free(session->memos[i]);
+    }
     free(session);
 }
 

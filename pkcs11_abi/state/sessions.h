@@ -10,6 +10,7 @@
 
 #include <stddef.h>
 
+#include "decisions.h"
 #include "pkcs11.h"
 #include "slots.h"
 
@@ -26,8 +27,8 @@ enum {
     FERRO_OPERATIONS
 };
 
-/* What an operation is made of. A kernel's context is a further kind. */
-enum { FERRO_IDLE, FERRO_PYTHON };
+/* What an operation is made of: an object of the core's, or the session's memo with a kernel's operation. */
+enum { FERRO_IDLE, FERRO_PYTHON, FERRO_KERNEL };
 
 /* How far it has come. */
 enum { FERRO_FRESH, FERRO_PARTS, FERRO_HELD_ONCE, FERRO_HELD_FINISH };
@@ -35,7 +36,8 @@ enum { FERRO_FRESH, FERRO_PARTS, FERRO_HELD_ONCE, FERRO_HELD_FINISH };
 typedef struct ferro_operation {
     int kind;
     int phase;
-    void *object;               /* FERRO_PYTHON: an owned reference, touched only with the interpreter's lock */
+    void *object;               /* FERRO_PYTHON: an owned reference, touched only with the interpreter's lock;
+                                   FERRO_KERNEL: the session's memo */
     unsigned char *held;        /* a result that did not fit yet (FERRO_HELD_...), wiped when it is given back */
     size_t held_length;
     unsigned long long held_epoch; /* the slot's login epoch then: after a logout the result is not given out */
@@ -52,6 +54,8 @@ typedef struct ferro_session {
     void *core;                 /* the core's session, made at the first call that needs it; interpreter's lock */
     struct ferro_handle *owned; /* handles of its session objects; the handle table's lock */
     ferro_operation operations[FERRO_OPERATIONS];
+    ferro_memo *memos[FERRO_OPERATIONS]; /* made at first use */
+    unsigned long long seen;    /* the slot's stamp when the memos were last looked through */
     /* The rest is the shard's. */
     unsigned refs;
     int busy;
@@ -71,6 +75,26 @@ CK_RV ferro_session_take(CK_SESSION_HANDLE handle, int alone, CK_FLAGS running, 
 
 /* What happened to the session while a call had it: CKR_OK, CKR_SESSION_CLOSED or CKR_FUNCTION_CANCELED. */
 CK_RV ferro_session_fate(ferro_session *session, int alone);
+
+/* Leave it unless something happened to it meanwhile: then it returns 0, and the fate has to be asked. `quick` counts a
+ * call that needed no Python. */
+int ferro_session_leave_well(ferro_session *session, int alone, int quick);
+
+/* The calls in sessions so far that needed no Python. */
+unsigned long long ferro_sessions_quick(void);
+
+/* The memo with which an operation may begin at once, or NULL: the core has to be asked. The caller has the session
+ * alone. */
+ferro_memo *ferro_session_memo(ferro_session *session, int operation, CK_OBJECT_HANDLE handle,
+                               CK_MECHANISM_TYPE mechanism);
+
+/* A reason was taken away: end operations of the slot's sessions that rest on it, give back keys and contexts that were
+ * kept for the next use. A session that a call has alone is looked through when that call leaves it. */
+void ferro_sessions_look_through(ferro_slot *slot);
+
+/* What ferro_handle_kill, a change of an object or of the login does to decisions: see decisions.h. */
+void ferro_sessions_forget_handle(ferro_slot *slot, CK_OBJECT_HANDLE handle);
+void ferro_sessions_forget_slot(ferro_slot *slot);
 
 /* Leave it. Returns 1 when the session was closed and this was the last user: the caller tears it down. */
 int ferro_session_leave(ferro_session *session, int alone);
@@ -93,6 +117,9 @@ void ferro_session_free(ferro_session *session);
 
 /* Wipe and free what an operation holds in C. */
 void ferro_operation_clear(ferro_operation *operation);
+
+/* End a kernel's operation; its contexts stay in the memo. */
+void ferro_operation_end(ferro_operation *operation);
 
 /* The operation's flag in CK_MECHANISM_INFO, which C_SessionCancel uses. */
 CK_FLAGS ferro_operation_flag(int operation);

@@ -33,6 +33,33 @@ static ferro_slot *obtain(CK_SLOT_ID id)
     return slot;
 }
 
+/* With the lock. */
+static void move(ferro_slot *slot) { atomic_fetch_add_explicit(&slot->stamp, 1, memory_order_acq_rel); }
+
+static void next_epoch(ferro_slot *slot)
+{
+    slot->epoch += 1;
+    move(slot);
+}
+
+void ferro_slot_moved(ferro_slot *slot)
+{
+    ferro_lock(&mutex);
+    move(slot);
+    ferro_unlock(&mutex);
+}
+
+void ferro_slot_behind(ferro_slot *slot, const ferro_kernel *kernel, const void *words)
+{
+    ferro_lock(&mutex);
+    if (atomic_load(&slot->kernel) != kernel || (const void *)atomic_load(&slot->words) != words) {
+        atomic_store(&slot->kernel, kernel);
+        atomic_store(&slot->words, (const _Atomic unsigned long long *)words);
+        move(slot);
+    }
+    ferro_unlock(&mutex);
+}
+
 CK_RV ferro_slots_update(const ferro_slot_view *views, CK_ULONG count, int tell)
 {
     CK_RV rv = CKR_OK;
@@ -65,6 +92,7 @@ CK_RV ferro_slots_update(const ferro_slot_view *views, CK_ULONG count, int tell)
         for (slot = first; slot != NULL; slot = slot->next)
             if (slot->order < 0 && slot->listed) {
                 slot->listed = slot->present = slot->initialized = 0;
+                move(slot);
                 slot->event = tell;
             }
     }
@@ -167,7 +195,7 @@ int ferro_slot_count_out(ferro_slot *slot, int read_write)
     slot->rw_sessions -= read_write != 0;
     if (slot->sessions == 0 && slot->login != FERRO_NOBODY) {
         slot->login = FERRO_NOBODY;
-        slot->epoch += 1;
+        next_epoch(slot);
         slot->logout_pending = 1;
         last = 1;
     }
@@ -227,7 +255,7 @@ void ferro_slot_end_login(ferro_slot *slot, int user, int success)
         slot->logout_pending = 1; /* the last session was closed while the PIN was checked */
     } else if (success) {
         slot->login = user;
-        slot->epoch += 1;
+        next_epoch(slot);
     }
     ferro_unlock(&mutex);
 }
@@ -237,7 +265,7 @@ void ferro_slot_logged_out(ferro_slot *slot)
     ferro_lock(&mutex);
     slot->login = FERRO_NOBODY;
     slot->logout_pending = 0;
-    slot->epoch += 1;
+    next_epoch(slot);
     ferro_unlock(&mutex);
 }
 
@@ -269,7 +297,7 @@ void ferro_slot_end_init(ferro_slot *slot)
 {
     ferro_lock(&mutex);
     slot->initializing = 0;
-    slot->epoch += 1;
+    next_epoch(slot);
     ferro_unlock(&mutex);
 }
 
@@ -330,8 +358,10 @@ void ferro_slots_reset(int forked)
         slot->listed = slot->present = slot->initialized = slot->event = 0;
         slot->exclusive = slot->initializing = slot->so_pending = slot->logout_pending = 0;
         slot->login = FERRO_NOBODY;
-        slot->epoch += 1;
+        next_epoch(slot);
         slot->sessions = slot->rw_sessions = 0;
+        atomic_store(&slot->kernel, NULL);
+        atomic_store(&slot->words, NULL);
     }
     ferro_unlock(&mutex);
 }

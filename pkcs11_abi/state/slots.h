@@ -6,6 +6,9 @@
 #ifndef FERROHSM_STATE_SLOTS_H
 #define FERROHSM_STATE_SLOTS_H
 
+#include <stdatomic.h>
+
+#include "ferrohsm_kernel.h"
 #include "pkcs11.h"
 
 enum { FERRO_NOBODY = -1, FERRO_SO = 0, FERRO_USER = 1 };
@@ -30,6 +33,13 @@ typedef struct ferro_slot {
     unsigned long long epoch; /* moves with every login and logout, never 0 */
     CK_ULONG sessions;
     CK_ULONG rw_sessions;
+    /* Moves with everything that this process does to logins and objects (decisions.h); read without a lock. */
+    _Atomic unsigned long long stamp;
+    /* What computes for this slot without Python, or NULL. */
+    _Atomic(const ferro_kernel *) kernel;
+    /* The store's generation in shared memory, or NULL: the numbers of the commit that was begun and of the one that is
+     * done, and whether the token is gone. */
+    _Atomic(const _Atomic unsigned long long *) words;
     struct ferro_slot *next;
 } ferro_slot;
 
@@ -44,6 +54,34 @@ typedef struct ferro_slot_view {
 
 /* What a caller gets to see of a slot: a copy, made under the lock. */
 typedef struct ferro_slot ferro_slot_copy;
+
+static inline unsigned long long ferro_slot_stamp(ferro_slot *slot)
+{
+    return atomic_load_explicit(&slot->stamp, memory_order_acquire);
+}
+
+static inline const ferro_kernel *ferro_slot_kernel(ferro_slot *slot)
+{
+    return atomic_load_explicit(&slot->kernel, memory_order_acquire);
+}
+
+/* The number of the store's last commit. Returns 0 when it is not certain: then the store has to be asked. */
+static inline int ferro_slot_settled(ferro_slot *slot, unsigned long long *number)
+{
+    const _Atomic unsigned long long *words = atomic_load_explicit(&slot->words, memory_order_acquire);
+
+    if (words == NULL)
+        return 0;
+    *number = atomic_load_explicit(&words[0], memory_order_acquire);
+    return atomic_load_explicit(&words[1], memory_order_acquire) == *number
+           && atomic_load_explicit(&words[2], memory_order_acquire) == 0;
+}
+
+/* Move the stamp. */
+void ferro_slot_moved(ferro_slot *slot);
+
+/* What is behind a slot; moves the stamp if it is something else than before. */
+void ferro_slot_behind(ferro_slot *slot, const ferro_kernel *kernel, const void *words);
 
 /* Take over a scan. With `tell`, what changed becomes an event. Returns CKR_OK or CKR_HOST_MEMORY. */
 CK_RV ferro_slots_update(const ferro_slot_view *views, CK_ULONG count, int tell);

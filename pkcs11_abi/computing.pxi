@@ -1,0 +1,396 @@
+# Operations that need no Python: begun from a remembered decision, computed by a kernel on the caller's thread. What is
+# said here and in `shapes.pxi` about lengths, order of checks and ends of operations is the same; FERRO_ASK hands a
+# call over to the shapes there.
+
+# A mechanism as a kernel may see it: our own copy of the structure, with lengths and pointers checked. What is not well
+# formed is left to the decoders of `params.pxi`, which know what is wrong with it.
+
+ctypedef union Structure:
+    CK_BYTE iv[16]
+    CK_ULONG number
+    CK_AES_CTR_PARAMS ctr
+    CK_GCM_PARAMS gcm
+    CK_RSA_PKCS_PSS_PARAMS pss
+    CK_RSA_PKCS_OAEP_PARAMS oaep
+    CK_EDDSA_PARAMS eddsa
+
+cdef struct Parameter:
+    CK_MECHANISM mechanism
+    Structure structure
+
+ctypedef bint (*shape_t)(Parameter *parameter) noexcept nogil
+
+cdef shape_t SHAPES[17]
+"""By the number of the parameter's kind (DECODER_OF); NULL for a kind that always goes through the core."""
+
+
+cdef bint copied(Parameter *parameter, CK_ULONG size) noexcept nogil:
+    """Take a structure of this size over."""
+    if parameter.mechanism.pParameter == NULL or parameter.mechanism.ulParameterLen != size:
+        return False
+    memcpy(&parameter.structure, parameter.mechanism.pParameter, size)
+    parameter.mechanism.pParameter = &parameter.structure
+    return True
+
+
+cdef bint readable(const void *pointer, CK_ULONG length) noexcept nogil:
+    return length == 0 or (pointer != NULL and length <= PARAMETER_LIMIT)
+
+
+cdef bint shape_none(Parameter *parameter) noexcept nogil:
+    parameter.mechanism.pParameter = NULL
+    return parameter.mechanism.ulParameterLen == 0
+
+
+cdef bint shape_iv16(Parameter *parameter) noexcept nogil:
+    return copied(parameter, 16)
+
+
+cdef bint shape_ulong(Parameter *parameter) noexcept nogil:
+    return copied(parameter, sizeof(CK_ULONG))
+
+
+cdef bint shape_ctr(Parameter *parameter) noexcept nogil:
+    return copied(parameter, sizeof(CK_AES_CTR_PARAMS))
+
+
+cdef bint shape_gcm(Parameter *parameter) noexcept nogil:
+    cdef CK_GCM_PARAMS *gcm = &parameter.structure.gcm
+    return (
+        copied(parameter, sizeof(CK_GCM_PARAMS))
+        and readable(gcm.pIv, gcm.ulIvLen)
+        and readable(gcm.pAAD, gcm.ulAADLen)
+    )
+
+
+cdef bint shape_pss(Parameter *parameter) noexcept nogil:
+    return copied(parameter, sizeof(CK_RSA_PKCS_PSS_PARAMS))
+
+
+cdef bint shape_oaep(Parameter *parameter) noexcept nogil:
+    cdef CK_RSA_PKCS_OAEP_PARAMS *oaep = &parameter.structure.oaep
+    return copied(parameter, sizeof(CK_RSA_PKCS_OAEP_PARAMS)) and readable(oaep.pSourceData, oaep.ulSourceDataLen)
+
+
+cdef bint shape_eddsa(Parameter *parameter) noexcept nogil:
+    cdef CK_EDDSA_PARAMS *eddsa = &parameter.structure.eddsa
+    if parameter.mechanism.ulParameterLen == 0:
+        return shape_none(parameter)
+    return copied(parameter, sizeof(CK_EDDSA_PARAMS)) and readable(eddsa.pContextData, eddsa.ulContextDataLen)
+
+
+cdef void file_shape(str kind, shape_t shape):
+    SHAPES[<int>DECODER_OF[kind]] = shape
+
+
+file_shape(ParameterKind.NONE, shape_none)
+file_shape(ParameterKind.IV16, shape_iv16)
+file_shape(ParameterKind.ULONG, shape_ulong)
+file_shape(ParameterKind.CTR, shape_ctr)
+file_shape(ParameterKind.GCM, shape_gcm)
+file_shape(ParameterKind.RSA_PSS, shape_pss)
+file_shape(ParameterKind.RSA_OAEP, shape_oaep)
+file_shape(ParameterKind.EDDSA, shape_eddsa)
+
+
+# Begin.
+
+
+cdef CK_RV quick_begin(Call *call) noexcept nogil:
+    cdef ferro_operation *operation = &call.session.operations[call.operation]
+    cdef Parameter parameter
+    cdef ferro_memo *memo
+    if operation.kind != FERRO_IDLE or call.mechanism == NULL:
+        return FERRO_ASK
+    parameter.mechanism = call.mechanism[0]
+    memo = ferro_session_memo(call.session, call.operation, call.key, parameter.mechanism.mechanism)
+    if memo == NULL or not SHAPES[memo.decision.parameter](&parameter):
+        return FERRO_ASK
+    if memo.decision.kernel.begin(memo.decision.function, &parameter.mechanism, memo.decision.key, &memo.op) != CKR_OK:
+        return FERRO_ASK  # the core says what is wrong, or another engine does it
+    operation.object = memo
+    operation.kind = FERRO_KERNEL
+    operation.phase = FERRO_FRESH
+    return CKR_OK
+
+
+# Use.
+
+
+cdef inline ferro_memo *memo_of(ferro_operation *operation) noexcept nogil:
+    return <ferro_memo *>operation.object
+
+
+cdef CK_RV quick_ready(Call *call, ferro_operation *operation) noexcept nogil:
+    """CKR_OK when the operation is a kernel's and may be used."""
+    if operation.kind == FERRO_PYTHON:
+        return FERRO_ASK
+    if operation.kind == FERRO_IDLE:
+        return CKR_OPERATION_NOT_INITIALIZED
+    return refused(operation, CKR_ARGUMENTS_BAD) if call.bad else CKR_OK
+
+
+cdef CK_RV refused(ferro_operation *operation, CK_RV rv) noexcept nogil:
+    """End an operation."""
+    ferro_operation_end(operation)
+    return rv
+
+
+cdef CK_RV settle(ferro_operation *operation, CK_RV rv) noexcept nogil:
+    """After a computation: the operation is over, but for a buffer that was too small."""
+    if rv != CKR_BUFFER_TOO_SMALL:
+        ferro_operation_end(operation)
+    return rv
+
+
+cdef CK_RV quick_transform(Call *call) noexcept nogil:
+    cdef ferro_operation *operation = &call.session.operations[call.operation]
+    cdef ferro_memo *memo
+    cdef size_t length = 0
+    cdef CK_RV rv = quick_ready(call, operation)
+    if rv != CKR_OK:
+        return rv
+    if operation.phase == FERRO_HELD_ONCE:
+        return quick_give_held(call, operation)
+    if operation.phase != FERRO_FRESH:
+        return refused(operation, CKR_OPERATION_NOT_INITIALIZED)
+    memo = memo_of(operation)
+    if call.out == NULL or only_bounded(call.operation):
+        rv = memo.decision.kernel.once_length(memo.op, call.data_length, &length)
+        return bounded(call, operation, rv, length, FERRO_HELD_ONCE)
+    length = call.out_length[0]
+    rv = memo.decision.kernel.once(memo.op, call.data, call.data_length, call.out, &length)
+    if rv == CKR_OK or rv == CKR_BUFFER_TOO_SMALL:
+        call.out_length[0] = length
+    return settle(operation, rv)
+
+
+cdef CK_RV bounded(Call *call, ferro_operation *operation, CK_RV rv, size_t bound, int phase) noexcept nogil:
+    """Answer a length query, or compute what is known only by an upper bound: aside, where the caller's room is less."""
+    cdef size_t room, made = bound
+    cdef unsigned char *aside
+    if rv != CKR_OK:
+        return refused(operation, rv)
+    if call.out == NULL:
+        call.out_length[0] = bound
+        return CKR_OK
+    room = call.out_length[0]
+    if room >= bound:
+        rv = compute(call, operation, phase, call.out, &made)
+        if rv == CKR_OK:
+            call.out_length[0] = made
+        return refused(operation, rv)
+    aside = ferro_copy(NULL, 0) if bound == 0 else <unsigned char *>malloc(bound)
+    if aside == NULL:
+        return refused(operation, CKR_HOST_MEMORY)
+    rv = compute(call, operation, phase, aside, &made)
+    if rv == CKR_OK and made > room:
+        operation.input = ferro_copy(call.data, call.data_length)
+        if operation.input != NULL:
+            ferro_wipe(aside + made, bound - made)
+            operation.held, operation.held_length = aside, made
+            operation.input_length = call.data_length
+            operation.held_epoch = login_epoch(call.slot)
+            operation.phase = phase
+            call.out_length[0] = made
+            return CKR_BUFFER_TOO_SMALL
+        rv = CKR_HOST_MEMORY
+    if rv == CKR_OK:
+        if made != 0:
+            memcpy(call.out, aside, made)
+        call.out_length[0] = made
+    ferro_wipe_free(aside, bound)
+    return refused(operation, rv)
+
+
+cdef CK_RV quick_give_held(Call *call, ferro_operation *operation) noexcept nogil:
+    cdef bint over = False
+    cdef CK_RV rv = hand_held(call, operation, &over)
+    return refused(operation, rv) if over else rv
+
+
+cdef CK_RV compute(
+    Call *call, ferro_operation *operation, int phase, unsigned char *out, size_t *made
+) noexcept nogil:
+    cdef ferro_memo *memo = memo_of(operation)
+    if phase == FERRO_HELD_FINISH:
+        return memo.decision.kernel.finish(memo.op, out, made)
+    return memo.decision.kernel.once(memo.op, call.data, call.data_length, out, made)
+
+
+cdef CK_RV quick_parts(Call *call, ferro_operation *operation) noexcept nogil:
+    """Whether a kernel's operation takes (a further) part."""
+    cdef CK_RV rv = quick_ready(call, operation)
+    if rv != CKR_OK:
+        return rv
+    if operation.phase > FERRO_PARTS:
+        return refused(operation, CKR_OPERATION_NOT_INITIALIZED)
+    if not memo_of(operation).decision.kernel.multi_part(memo_of(operation).op):
+        return refused(operation, CKR_FUNCTION_NOT_SUPPORTED)
+    return CKR_OK
+
+
+cdef CK_RV quick_update(Call *call) noexcept nogil:
+    cdef ferro_operation *operation = &call.session.operations[call.operation]
+    cdef ferro_memo *memo
+    cdef size_t length = 0
+    cdef CK_RV rv = quick_parts(call, operation)
+    if rv != CKR_OK:
+        return rv
+    memo = memo_of(operation)
+    if call.out == NULL:
+        rv = memo.decision.kernel.update_length(memo.op, call.data_length, &length)
+        if rv != CKR_OK:
+            return refused(operation, rv)
+        call.out_length[0] = length
+        return CKR_OK
+    length = call.out_length[0]
+    rv = memo.decision.kernel.update(memo.op, call.data, call.data_length, call.out, &length)
+    if rv != CKR_OK and rv != CKR_BUFFER_TOO_SMALL:
+        return refused(operation, rv)
+    call.out_length[0] = length
+    if rv == CKR_OK:
+        operation.phase = FERRO_PARTS
+    return rv
+
+
+cdef CK_RV quick_absorb(Call *call) noexcept nogil:
+    cdef ferro_operation *operation = &call.session.operations[call.operation]
+    cdef ferro_memo *memo
+    cdef size_t none = 0
+    cdef CK_RV rv = quick_parts(call, operation)
+    if rv != CKR_OK:
+        return rv
+    memo = memo_of(operation)
+    rv = memo.decision.kernel.update(memo.op, call.data, call.data_length, NULL, &none)
+    if rv != CKR_OK:
+        return refused(operation, rv)
+    operation.phase = FERRO_PARTS
+    return CKR_OK
+
+
+cdef CK_RV quick_finish(Call *call) noexcept nogil:
+    cdef ferro_operation *operation = &call.session.operations[call.operation]
+    cdef ferro_memo *memo
+    cdef size_t length = 0
+    cdef CK_RV rv = quick_ready(call, operation)
+    if rv != CKR_OK:
+        return rv
+    if operation.phase == FERRO_HELD_FINISH:
+        return quick_give_held(call, operation)
+    if operation.phase == FERRO_HELD_ONCE:
+        return refused(operation, CKR_OPERATION_NOT_INITIALIZED)
+    memo = memo_of(operation)
+    if not memo.decision.kernel.multi_part(memo.op):
+        return refused(operation, CKR_FUNCTION_NOT_SUPPORTED)
+    if call.out == NULL or only_bounded(call.operation):
+        rv = memo.decision.kernel.finish_length(memo.op, &length)
+        return bounded(call, operation, rv, length, FERRO_HELD_FINISH)
+    length = call.out_length[0]
+    rv = memo.decision.kernel.finish(memo.op, call.out, &length)
+    if rv == CKR_OK or rv == CKR_BUFFER_TOO_SMALL:
+        call.out_length[0] = length
+    return settle(operation, rv)
+
+
+cdef CK_RV quick_check(Call *call, bint in_one) noexcept nogil:
+    """Verify with the caller's signature, in one part or at the end."""
+    cdef ferro_operation *operation = &call.session.operations[FERRO_VERIFY]
+    cdef ferro_memo *memo
+    cdef CK_RV rv = quick_ready(call, operation)
+    if rv != CKR_OK:
+        return rv
+    if in_one and operation.phase != FERRO_FRESH:
+        return refused(operation, CKR_OPERATION_NOT_INITIALIZED)
+    memo = memo_of(operation)
+    if in_one:
+        rv = memo.decision.kernel.verify(memo.op, call.data, call.data_length, call.extra, call.extra_length)
+    elif memo.decision.kernel.multi_part(memo.op):
+        rv = memo.decision.kernel.finish_verify(memo.op, call.extra, call.extra_length)
+    else:
+        rv = CKR_FUNCTION_NOT_SUPPORTED
+    return refused(operation, rv)
+
+
+cdef CK_RV quick_verify_in_one(Call *call) noexcept nogil:
+    return quick_check(call, True)
+
+
+cdef CK_RV quick_verify_at_end(Call *call) noexcept nogil:
+    return quick_check(call, False)
+
+
+cdef CK_RV quick_verify_given(Call *call) noexcept nogil:
+    """A kernel's operation was begun without a signature, so it is not the one that these functions mean."""
+    cdef CK_RV rv = quick_ready(call, &call.session.operations[FERRO_VERIFY])
+    return CKR_OPERATION_NOT_INITIALIZED if rv == CKR_OK else rv
+
+
+# Random.
+
+
+cdef CK_RV quick_random(Call *call) noexcept nogil:
+    """Fill the caller's buffer; one that is huge in pieces, so that closing the session ends it."""
+    cdef const ferro_kernel *kernel = ferro_slot_kernel(call.slot)
+    cdef CK_ULONG done = 0, piece
+    cdef CK_RV rv = CKR_OK
+    if kernel == NULL or kernel.random == NULL:
+        return FERRO_ASK
+    while rv == CKR_OK and done < call.number:
+        piece = min(call.number - done, <CK_ULONG>QUICK_RANDOM_PIECE)
+        rv = kernel.random(call.out + done, piece)
+        done += piece
+        if rv == CKR_OK and done < call.number:
+            rv = ferro_session_fate(call.session, 0)
+    return rv
+
+
+cdef enum:
+    QUICK_RANDOM_PIECE = 0x100000  # bytes
+
+
+# For the calls that still go through Python with such an operation: dual functions and C_DigestKey.
+
+
+cdef class Lent:
+    """A kernel's operation as the core's."""
+
+    cdef ferro_operation *operation
+
+    @property
+    def multi_part(self):
+        return memo_of(self.operation).decision.kernel.multi_part(memo_of(self.operation).op) != 0
+
+    def update_length(self, size_t length):
+        cdef ferro_memo *memo = memo_of(self.operation)
+        cdef size_t made = 0
+        cdef CK_RV rv = memo.decision.kernel.update_length(memo.op, length, &made)
+        if rv != CKR_OK:
+            raise errors.from_rv(rv)
+        return made
+
+    async def update(self, data):
+        return self.update_now(data)
+
+    def update_now(self, const unsigned char[:] data):
+        cdef ferro_memo *memo = memo_of(self.operation)
+        cdef size_t length = data.shape[0], made = self.update_length(length)
+        cdef bytearray out = PyByteArray_FromStringAndSize(NULL, <Py_ssize_t>made)
+        cdef const unsigned char *start = &data[0] if length != 0 else NULL
+        cdef char *place = PyByteArray_AS_STRING(out) if made != 0 else NULL
+        cdef CK_RV rv
+        with nogil:
+            rv = memo.decision.kernel.update(memo.op, start, length, place, &made)
+        if rv != CKR_OK:
+            raise errors.from_rv(rv)
+        return out
+
+
+cdef object bound_of(ferro_operation *operation):
+    """Return what computes an operation."""
+    cdef Lent lent
+    if operation.kind != FERRO_KERNEL:
+        return <object>operation.object
+    lent = Lent.__new__(Lent)
+    lent.operation = operation
+    return lent
