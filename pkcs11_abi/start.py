@@ -44,6 +44,9 @@ def prepare(site: str, hosted: int, before_fork: object, after_fork_parent: obje
         import os
 
         if hasattr(os, "register_at_fork"):
+            # What is registered last runs first: the calls under way end before the store closes its files.
+            import ferrohsm.store.database  # noqa: F401
+
             os.register_at_fork(before=before_fork, after_in_parent=after_fork_parent)  # type: ignore[arg-type]
     from ferrohsm._build import BUILD_ID
 

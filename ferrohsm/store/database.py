@@ -17,12 +17,15 @@ import weakref
 from _thread import allocate_lock
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from ferrohsm.errors import DeviceError, DeviceRemoved, HsmError, TokenWriteProtected
 from ferrohsm.settings import StoreSettings
 from ferrohsm.store import files, schema
 from ferrohsm.store.generation import Generation
 from ferrohsm.store.sealing import PublicKeys, mac
+
+T = TypeVar("T")
 
 IDLE = 4
 """How many connections are kept for the next call."""
@@ -162,6 +165,8 @@ class Database:
     def generation(self) -> int:
         """Return the number of the last commit of any process."""
         self._own()
+        if not self._generation.current():
+            self._generation.open()
         number = self._generation.settled()
         if number is not None:
             return number
@@ -170,7 +175,7 @@ class Database:
 
     def current(self) -> bool:
         """Say whether the file that was opened is still the token's: it may have been deleted or replaced."""
-        return files.identity(self.path) == self._identity and not self._generation.gone()
+        return files.identity(self.path) == self._identity
 
     # Transactions
 
@@ -180,7 +185,7 @@ class Database:
         db = self._take()
         keep = True
         try:
-            self._retry(db, "BEGIN")
+            self._until_free(lambda: _begin_read(db))
             try:
                 yield db, Records(db, self._serial, self._public.mac_key)
             finally:
@@ -234,13 +239,16 @@ class Database:
         self._generation.done(number)
 
     def _retry(self, db: sqlite3.Connection, statement: str) -> None:
-        """Execute a statement that may find another process in the way, up to the configured time."""
+        """Execute a statement that may find another connection in the way."""
+        self._until_free(lambda: db.execute(statement))
+
+    def _until_free(self, work: Callable[[], T]) -> T:
+        """Do what may find another connection in the way again, up to the configured time."""
         deadline = time.monotonic() + self._place.busy_timeout
         pause = 0.0005
         while True:
             try:
-                db.execute(statement)
-                return
+                return work()
             except sqlite3.Error as error:
                 if not schema.busy(error) or time.monotonic() > deadline:
                     raise
@@ -254,7 +262,7 @@ class Database:
         db = self._take()
         keep = False
         try:
-            if schema.version(db) < schema.VERSION:
+            if self._until_free(lambda: schema.version(db)) < schema.VERSION:
                 self._migrate(db)
             keep = True
         except sqlite3.Error as error:
@@ -318,12 +326,16 @@ class Database:
             # What looked like a read-only medium is another's writable one: from now on with locks.
             self._mode, self._rest = "", None
             self._close_idle()
-        with self._lock:
-            if self._pid == -1:
-                raise DeviceRemoved("the token is closed")
-            self._used += 1
-            if self._idle:
-                return self._idle.pop()
+        while True:
+            with self._lock:
+                if self._pid == -1:
+                    raise DeviceRemoved("the token is closed")
+                if not self._forking:
+                    self._used += 1
+                    if self._idle:
+                        return self._idle.pop()
+                    break
+            time.sleep(0.0005)  # a fork is about to happen: nothing may be open then
         try:
             return self._connect()
         except BaseException:
@@ -333,11 +345,16 @@ class Database:
 
     def _give(self, db: sqlite3.Connection, keep: bool) -> None:
         with self._lock:
-            self._used -= 1
             if keep and self._pid == os.getpid() and not self._forking and len(self._idle) < IDLE:
                 self._idle.append(db)
+                self._used -= 1
                 return
-        db.close()
+        try:
+            db.close()
+        finally:
+            # Only now: a fork waits until nothing is open, and closing takes its time.
+            with self._lock:
+                self._used -= 1
 
     def _connect(self) -> sqlite3.Connection:
         identity = files.identity(self.path)
@@ -348,7 +365,8 @@ class Database:
         if not self._mode:
             self._mode = self._ways()
         try:
-            return schema.connect(self.path, self._mode)
+            # The last connection to be closed, here or elsewhere, keeps the file for itself meanwhile.
+            return self._until_free(lambda: schema.connect(self.path, self._mode))
         except sqlite3.Error as error:
             raise schema.refusal(error, self.path) from None
 
@@ -423,6 +441,19 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=lambda: _after_fork(Database._in_parent),
         after_in_child=lambda: _after_fork(Database._in_child),
     )
+
+
+def _begin_read(db: sqlite3.Connection) -> None:
+    """Begin a transaction that sees one commit from here on.
+
+    A deferred BEGIN takes no lock; the first look at the file does.
+    """
+    try:
+        db.execute("BEGIN")
+        db.execute("SELECT name FROM meta LIMIT 1").fetchone()
+    except BaseException:
+        _rollback(db)
+        raise
 
 
 def _protected(path: str) -> bool:

@@ -74,6 +74,10 @@ class Generation:
         number = words[BEGUN]
         return number if words[DONE] == number and not words[GONE] else None
 
+    def current(self) -> bool:
+        """Say whether the file that is mapped is the one that is there."""
+        return self.identity is not None and files.identity(self._path) == self.identity
+
     def gone(self) -> bool:
         """Say whether the token that this file belonged to was deleted or replaced."""
         words = self._words
@@ -85,10 +89,10 @@ class Generation:
         Makes the file where there is none. Raises ``DeviceError`` when the others, who may have mapped it,
         could not be told.
         """
-        if self._words is None or not self.writable or files.identity(self._path) != self.identity:
+        if not self.writable or self.gone() or not self.current():
             self._make(number)
-        assert self._words is not None
-        self._words[BEGUN] = number
+        if self._words is not None:
+            self._words[BEGUN] = number
 
     def done(self, number: int) -> None:
         """Say that commit `number` is on disk."""
@@ -129,9 +133,10 @@ class Generation:
                 pass  # somebody watches: it is unmapped when the last one stops
 
     def _make(self, number: int) -> None:
-        if self.open() and self.writable:
+        found = self.open()
+        if found and self.writable and not self.gone():
             return
-        if self.identity is not None:
+        if found and not self.writable:
             raise DeviceError(f"{self._path} cannot be written: other processes would not see the change")
         files.remove(self._path)
         files.put(self._path, fresh(number - 1), self._place)
