@@ -179,7 +179,7 @@ class Core:
         return token is None or token.inline
 
     def behind(self, slot_id: int) -> tuple[object, object | None, memoryview | None]:
-        """Return what decisions are remembered with: the token, its signer's kernel, its store's generation."""
+        """Return what decisions are remembered by: token, signer's kernel, store's generation."""
         token = self.token(slot_id)
         kernel = getattr(token.signer, "kernel", None)
         words = getattr(token.slot.store, "generation_words", None)
@@ -301,6 +301,13 @@ class Core:
         """``C_GetAttributeValue``: a value for each type, or `SENSITIVE` or `INVALID`."""
         self._check_there(session)
         return await session.token.objects.reveal(oid, types)
+
+    async def show_attributes(
+        self, session: Session, oid: int, types: list[int]
+    ) -> tuple[list[Value | Hidden], bool | None]:
+        """Return what `get_attributes` does, and whether others may change it; None: it may not be kept."""
+        self._check_there(session)
+        return await session.token.objects.show(oid, types)
 
     async def set_attributes(self, session: Session, oid: int, template: Template) -> None:
         """``C_SetAttributeValue``."""

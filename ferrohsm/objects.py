@@ -131,10 +131,18 @@ class ObjectRegistry:
 
         A `bytearray` is a copy of a secret and the caller's to wipe.
         """
+        return (await self.show(oid, types))[0]
+
+    async def show(self, oid: int, types: list[int]) -> tuple[list[Value | Hidden], bool | None]:
+        """Return what `reveal` does, and whether other processes may change it.
+
+        None for what the token has of itself: the clock's value is another at each look.
+        """
         entry = await self.hold(oid)
         try:
             attributes = entry.attributes
-            return [self._reveal(entry, attributes, attribute) for attribute in types]
+            values = [self._reveal(entry, attributes, attribute) for attribute in types]
+            return values, entry.oid > 0 if ck.CKA_TOKEN in attributes else None
         finally:
             entry.release()
 

@@ -138,7 +138,10 @@ cdef object core_session(ferro_session *session):
     """The core's session, made at the first call that needs it."""
     if session.core == NULL:
         if ferro_slot_take_pending_logout(session.slot):
-            run(session.slot, session, core().logout(session.slot.id))
+            try:
+                run(session.slot, session, core().logout(session.slot.id))
+            finally:
+                ferro_sessions_forget_slot(session.slot)
         made = core().open_session(session.slot.id, session.handle, (session.flags & CKF_RW_SESSION) != 0)
         if session.core == NULL:
             Py_INCREF(made)

@@ -109,24 +109,37 @@ cdef CK_RV write_attributes(CK_ATTRIBUTE *template, CK_ULONG count, list values)
             one = write_template(&template[i], <tuple>value)
         else:
             one = write_value(&template[i], value)
-        if one == CKR_ATTRIBUTE_SENSITIVE or rv == CKR_OK or (rv == CKR_BUFFER_TOO_SMALL and one != CKR_OK):
-            rv = one
+        rv = worse(rv, one)
     return rv
+
+
+cdef CK_RV worse(CK_RV rv, CK_RV one) noexcept nogil:
+    """What C_GetAttributeValue says of all when it has said `rv` of some and `one` of a further one."""
+    if one == CKR_ATTRIBUTE_SENSITIVE or rv == CKR_OK or (rv == CKR_BUFFER_TOO_SMALL and one != CKR_OK):
+        return one
+    return rv
+
+
+cdef CK_RV answer_with(CK_ATTRIBUTE *attribute, const void *value, size_t length) noexcept nogil:
+    """Put a value out, or only its length."""
+    cdef void *place = attribute.pValue
+    if place != NULL and attribute.ulValueLen < length:
+        attribute.ulValueLen = CK_UNAVAILABLE_INFORMATION
+        return CKR_BUFFER_TOO_SMALL
+    if place != NULL and length != 0:
+        memcpy(place, value, length)
+    attribute.ulValueLen = length
+    return CKR_OK
 
 
 cdef CK_RV write_value(CK_ATTRIBUTE *attribute, object value) except *:
     value = narrow(attribute.type, value)
     cdef CK_ULONG length
     cdef const char *start = bytes_of(value, &length)
-    if attribute.pValue != NULL and attribute.ulValueLen < length:
-        attribute.ulValueLen = CK_UNAVAILABLE_INFORMATION
-        return CKR_BUFFER_TOO_SMALL
-    if attribute.pValue != NULL and length != 0:
-        memcpy(attribute.pValue, start, length)
-    attribute.ulValueLen = length
+    cdef CK_RV rv = answer_with(attribute, start, length)
     if isinstance(value, bytearray):
         wipe(value)
-    return CKR_OK
+    return rv
 
 
 cdef CK_RV write_template(CK_ATTRIBUTE *attribute, tuple pairs) except *:

@@ -78,15 +78,64 @@ cdef CK_RV C_GetAttributeValue(
     clear(&call)
     call.key, call.template, call.count = hObject, pTemplate, ulCount
     call.bad = bad_template(pTemplate, ulCount)
-    return beside(hSession, &call, get_attributes, NULL)
+    return beside(hSession, &call, get_attributes, quick_attributes)
+
+
+cdef CK_RV quick_attributes(Call *call) noexcept nogil:
+    """Answer from what was shown before, if all that is asked for was."""
+    cdef ferro_snapshot shown
+    cdef const void *value = NULL
+    cdef size_t length = 0
+    cdef CK_RV rv = CKR_OK, one = CKR_OK
+    cdef CK_ULONG i
+    if not ferro_snapshots_read(call.slot, call.key, &shown):
+        return FERRO_ASK
+    for i in range(call.count):
+        if not ferro_snapshot_find(&shown, call.template[i].type, &one, &value, &length):
+            return FERRO_ASK
+    for i in range(call.count):
+        if not ferro_snapshot_find(&shown, call.template[i].type, &one, &value, &length):
+            one = CKR_ATTRIBUTE_TYPE_INVALID  # the caller has changed it meanwhile
+        if one == CKR_OK:
+            one = answer_with(&call.template[i], value, length)
+        else:
+            call.template[i].ulValueLen = CK_UNAVAILABLE_INFORMATION
+        rv = worse(rv, one)
+    return rv
 
 
 cdef CK_RV get_attributes(Call *call) except *:
     cdef CK_ULONG i
     target = object_id(call.session, call.key, errors.ObjectHandleInvalid)
+    cdef Moment before
     types = [call.template[i].type for i in range(call.count)]
-    values = drive(call, core().get_attributes(core_session(call.session), target, types))
-    return write_attributes(call.template, call.count, list(values))
+    session = core_session(call.session)
+    note(call.slot, &before)
+    values, terms = drive(call, core().show_attributes(session, target, types))
+    if terms is not None:
+        remember_shown(call, &before, types, values, terms)
+    return write_attributes(call.template, call.count, values)
+
+
+cdef object remember_shown(Call *call, Moment *before, list types, list values, bint on_token):
+    cdef ferro_snapshot shown
+    cdef CK_ULONG length
+    cdef const char *start
+    if on_token:
+        look_behind(call.slot.id, True)
+        if not before.settled:
+            return
+    shown.used = 0
+    for type, value in zip(types, values):
+        if value is SENSITIVE:
+            ferro_snapshot_add(&shown, type, CKR_ATTRIBUTE_SENSITIVE, NULL, 0)
+        elif value is INVALID:
+            ferro_snapshot_add(&shown, type, CKR_ATTRIBUTE_TYPE_INVALID, NULL, 0)
+        elif isinstance(value, bytes):  # a bytearray is a secret, a tuple a template
+            value = narrow(type, value)
+            start = bytes_of(value, &length)
+            ferro_snapshot_add(&shown, type, CKR_OK, start, length)
+    ferro_snapshots_keep(call.slot, call.key, &shown, before.stamp, on_token, before.generation)
 
 
 cdef CK_RV C_SetAttributeValue(

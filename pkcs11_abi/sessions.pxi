@@ -47,6 +47,7 @@ cdef void end_login(Call *call) noexcept nogil:
     """The last session of a login was closed: the core is told."""
     enter(call.slot)
     cross(log_out_if_pending, call)
+    ferro_sessions_forget_slot(call.slot)  # whoever told the core
     ferro_slot_leave(call.slot)
 
 

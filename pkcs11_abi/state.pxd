@@ -112,6 +112,25 @@ cdef extern from "decisions.h" nogil:
     void ferro_decisions_prepare()
     void ferro_decisions_fork_child()
 
+cdef extern from "snapshots.h" nogil:
+    ctypedef struct ferro_snapshot:
+        size_t used
+
+    void ferro_snapshot_add(
+        ferro_snapshot *snapshot, CK_ATTRIBUTE_TYPE type, CK_RV answer, const void *value, size_t length
+    )
+    int ferro_snapshot_find(
+        const ferro_snapshot *snapshot, CK_ATTRIBUTE_TYPE type, CK_RV *answer, const void **value, size_t *length
+    )
+    int ferro_snapshots_read(ferro_slot *slot, CK_OBJECT_HANDLE handle, ferro_snapshot *copy)
+    void ferro_snapshots_keep(
+        ferro_slot *slot, CK_OBJECT_HANDLE handle, const ferro_snapshot *shown, unsigned long long stamp, int on_token,
+        unsigned long long generation
+    )
+    void ferro_snapshots_forget_slot(const ferro_slot *slot)
+    void ferro_snapshots_prepare()
+    void ferro_snapshots_fork_child()
+
 cdef extern from "sessions.h" nogil:
     const int FERRO_FIND
     const int FERRO_ENCRYPT

@@ -1,6 +1,7 @@
 #include "sessions.h"
 #include "handles.h"
 #include "lock.h"
+#include "snapshots.h"
 #include "wipe.h"
 
 #define SHARDS 64
@@ -319,6 +320,7 @@ void ferro_sessions_forget_handle(ferro_slot *slot, CK_OBJECT_HANDLE handle)
 
     ferro_slot_moved(slot);
     kept = ferro_decisions_forget(handle);
+    ferro_snapshots_forget(handle);
     ferro_slot_moved(slot);
     if (kept)
         ferro_sessions_look_through(slot);
@@ -328,6 +330,7 @@ void ferro_sessions_forget_slot(ferro_slot *slot)
 {
     ferro_slot_moved(slot);
     ferro_decisions_forget_slot(slot);
+    ferro_snapshots_forget_slot(slot);
     ferro_slot_moved(slot);
     ferro_sessions_look_through(slot);
 }
