@@ -12,7 +12,7 @@
 enum { SHARDS = 64, PLACES = 16, LIFETIME_MS = 1000 };
 
 typedef struct {
-    ferro_mutex mutex;
+    _Alignas(FERRO_CACHE_LINES) ferro_mutex mutex;
     ferro_decision places[PLACES]; /* kernel NULL: free */
     unsigned char used[PLACES];    /* since the hand went by */
     unsigned hand;

@@ -6,6 +6,9 @@
 #ifndef FERROHSM_STATE_LOCK_H
 #define FERROHSM_STATE_LOCK_H
 
+/* What threads write at the same time stands this many bytes apart: two cache lines, as processors fetch them. */
+#define FERRO_CACHE_LINES 128
+
 #if defined(_WIN32)
 #include <windows.h>
 

@@ -7,7 +7,7 @@
 #define SHARDS 64
 
 typedef struct {
-    ferro_mutex mutex;
+    _Alignas(FERRO_CACHE_LINES) ferro_mutex mutex;
     ferro_session **buckets;
     size_t size; /* a power of two */
     size_t count;
@@ -402,12 +402,11 @@ int ferro_session_cancel(ferro_session *session, CK_FLAGS flags)
 CK_STATE ferro_session_state(const ferro_session *session)
 {
     int read_write = (session->flags & CKF_RW_SESSION) != 0;
-    ferro_slot_copy slot;
+    int login = atomic_load_explicit(&session->slot->login, memory_order_acquire);
 
-    ferro_slot_read(session->slot, &slot);
-    if (slot.login == FERRO_SO)
+    if (login == FERRO_SO)
         return CKS_RW_SO_FUNCTIONS;
-    if (slot.login == FERRO_USER)
+    if (login == FERRO_USER)
         return read_write ? CKS_RW_USER_FUNCTIONS : CKS_RO_USER_FUNCTIONS;
     return read_write ? CKS_RW_PUBLIC_SESSION : CKS_RO_PUBLIC_SESSION;
 }

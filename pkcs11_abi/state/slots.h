@@ -29,7 +29,7 @@ typedef struct ferro_slot {
     int initializing;    /* C_InitToken is at work: no session can be opened */
     int so_pending;      /* an SO login is being tried: no R/O session can be opened */
     int logout_pending;  /* the last session was closed, the core has not been told */
-    int login;           /* FERRO_NOBODY, FERRO_SO or FERRO_USER */
+    _Atomic int login;   /* FERRO_NOBODY, FERRO_SO or FERRO_USER; read without a lock */
     unsigned long long epoch; /* moves with every login and logout, never 0 */
     CK_ULONG sessions;
     CK_ULONG rw_sessions;

@@ -24,7 +24,7 @@ typedef struct {
 } place;
 
 typedef struct {
-    ferro_mutex mutex;
+    _Alignas(FERRO_CACHE_LINES) ferro_mutex mutex;
     unsigned hand;
     place places[SETS][WAYS];
 } shard;
