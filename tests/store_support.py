@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -42,7 +43,9 @@ def data(label: str, *, private: bool = True, value: bytes = b"v" * 48, **more: 
     return attributes | {getattr(ck, name): given for name, given in more.items()}
 
 
-def secret_key(label: str, value: bytes = b"k" * 32, *, private: bool = True, sensitive: bool = True) -> Attributes:
+def secret_key(
+    label: str, value: bytes = b"k" * 32, *, private: bool = True, sensitive: bool = True
+) -> Attributes:
     """Return an AES key."""
     return {
         ck.CKA_CLASS: ulong(ck.CKO_SECRET_KEY),
@@ -145,6 +148,8 @@ def child(action: Callable[[], None]) -> int:
         try:
             action()
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     return pid

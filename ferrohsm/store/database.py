@@ -332,11 +332,14 @@ class Database:
                     raise DeviceRemoved("the token is closed")
                 if not self._forking:
                     self._used += 1
-                    if self._idle:
-                        return self._idle.pop()
+                    idle = self._idle.pop() if self._idle else None
                     break
             time.sleep(0.0005)  # a fork is about to happen: nothing may be open then
+        if idle is not None and self.current():
+            return idle
         try:
+            if idle is not None:
+                idle.close()
             return self._connect()
         except BaseException:
             with self._lock:

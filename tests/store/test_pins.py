@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_support import CHEAP, PIN, SO_PIN, Token, child, config, data, ended
@@ -46,7 +47,9 @@ def test_the_right_pin_takes_the_count_back(token: Token) -> None:
     assert left(token)[0] == 10
 
 
-def test_a_try_counts_even_if_the_process_is_killed_during_it(token: Token, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_try_counts_even_if_the_process_is_killed_during_it(
+    token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def die(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -68,7 +71,7 @@ def test_the_delay_grows(tmp_path: Path) -> None:
         took.append(time.monotonic() - start)
     assert took[0] < 0.1 <= took[1] + 0.03
     assert took[2] > 0.17
-    assert 0.35 < took[3]
+    assert took[3] > 0.35
     token.close()
 
 
@@ -131,19 +134,24 @@ def test_without_a_user_pin_nobody_logs_in(free: Token) -> None:
         free.login()
 
 
-def test_a_dearer_derivation_is_used_from_the_next_login_on(token: Token) -> None:
+def test_a_dearer_derivation_is_used_from_the_next_login_on(
+    token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped: list[object] = []
+    original = pins.wrap
+
+    def counted(*given: Any) -> bytes:
+        wrapped.append(given[2])
+        return original(*given)
+
+    monkeypatch.setattr(pins, "wrap", counted)
     oid = token.create(data("kept"))
     token.close()
     dear = config(kdf=KdfSettings(memory_kib=2 * CHEAP.memory_kib, passes=CHEAP.passes + 1))
     for settings, calls in ((dear, 1), (dear, 0), (config(), 0)):
         other = Token(token.path, settings)
-        wrapped = []
-        original = pins.wrap
-        pins.wrap = lambda *given: wrapped.append(1) or original(*given)  # type: ignore[assignment, func-returns-value]
-        try:
-            other.login()
-        finally:
-            pins.wrap = original
+        wrapped.clear()
+        other.login()
         assert len(wrapped) == calls
         assert other.read(oid)[ck.CKA_LABEL] == b"kept"
         other.close()
