@@ -197,8 +197,11 @@ class Database:
             self._give(db, keep)
 
     @contextmanager
-    def write(self) -> Iterator[Transaction]:
-        """Give the only write transaction; it is on disk when the block has ended without an exception."""
+    def write(self, *, lasting: bool = True) -> Iterator[Transaction]:
+        """Give the only write transaction; it is on disk when the block has ended without an exception.
+
+        Unless it is `lasting`, a power failure may take it back, as a whole; a killed process cannot.
+        """
         if self.write_protected:
             raise TokenWriteProtected("the token's medium cannot be written")
         if not self._writer.acquire(timeout=max(self._place.busy_timeout, 0.001)):
@@ -207,6 +210,8 @@ class Database:
             db = self._take()
             keep = False
             try:
+                if not lasting:
+                    db.execute("PRAGMA synchronous=NORMAL")
                 self._retry(db, "BEGIN IMMEDIATE")
                 if not self.current():
                     # Looked at under the lock: nobody is told "done" about a file that is no longer there.
@@ -215,13 +220,15 @@ class Database:
                 yield transaction
                 transaction.records.count(transaction.number, transaction.oid)
                 self._commit(db, transaction.number)
+                if not lasting:
+                    db.execute("PRAGMA synchronous=FULL")
                 keep = True
             except sqlite3.Error as error:
                 raise schema.refusal(error, self.path) from None
             except OSError as error:
                 raise files.refusal(error, "cannot write the token") from None
             except HsmError:
-                keep = True
+                keep = lasting
                 raise
             finally:
                 _rollback(db)

@@ -316,7 +316,8 @@ class TokenStore:
 
     def _succeeded(self, user: int, record: bytes, master: bytearray, pin: bytearray) -> None:
         """Take the count back, and wrap anew where the configuration asks for more than the record has."""
-        with self._writing() as (transaction, public, _):
+        # Without an fsync of its own: lost with the power, it leaves a count that is too high by one.
+        with self._writing(lasting=False) as (transaction, public, _):
             if transaction.records.get(_PIN[user]) != record:
                 return  # changed meanwhile, with a count of its own
             if pins.outdated(record, self._config.kdf):
@@ -507,9 +508,11 @@ class TokenStore:
                 raise ObjectHandleInvalid("the token was initialized anew") from None
 
     @contextmanager
-    def _writing(self) -> Iterator[tuple[Transaction, PublicKeys, PrivateKeys | None]]:
+    def _writing(
+        self, *, lasting: bool = True
+    ) -> Iterator[tuple[Transaction, PublicKeys, PrivateKeys | None]]:
         database, public = self._open()
-        with self._keys() as private, database.write() as transaction:
+        with self._keys() as private, database.write(lasting=lasting) as transaction:
             if not self._same_incarnation(transaction.records, public):
                 raise ObjectHandleInvalid("another process has initialized the token anew")
             yield transaction, public, _of_this(private, public)
