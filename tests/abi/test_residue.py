@@ -43,7 +43,8 @@ def found(backwards):
 
 
 def made(session, on_token):
-    pairs = ((ck.CKA_SENSITIVE, False), (ck.CKA_EXTRACTABLE, True), (ck.CKA_PRIVATE, True), (ck.CKA_TOKEN, on_token))
+    pairs = ((ck.CKA_SENSITIVE, False), (ck.CKA_EXTRACTABLE, True), (ck.CKA_PRIVATE, True))
+    pairs += ((ck.CKA_TOKEN, on_token),)
     key = p11.aes(session, *pairs, length=16)
     memory = (ctypes.c_ubyte * 16)()
     place = (Attribute * 1)(Attribute(ck.CKA_VALUE, ctypes.addressof(memory), 16))

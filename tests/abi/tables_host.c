@@ -1,0 +1,298 @@
+/* The C tables without Python, under a thread sanitizer: threads that use keys through memos, threads that destroy
+ * keys, log in and out, close sessions, and one that reads and changes snapshots. The core is a flag for each key and
+ * the kernel a count. What must hold: no key is used after the call that took its right away has returned.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "decisions.h"
+#include "handles.h"
+#include "sessions.h"
+#include "snapshots.h"
+
+enum { KEYS = 40, USERS = 3, SLOT = 7 };
+
+#define CHECK(that)                                                            \
+    do {                                                                       \
+        if (!(that)) {                                                         \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #that);         \
+            abort();                                                           \
+        }                                                                      \
+    } while (0)
+
+/* ---- the kernel ---- */
+
+struct ferro_kernel_key {
+    atomic_int references;
+    int number;
+};
+
+struct ferro_kernel_op {
+    ferro_kernel_key *key;
+};
+
+static atomic_int living;
+
+static void retain(ferro_kernel_key *key) { CHECK(atomic_fetch_add(&key->references, 1) > 0); }
+
+static void release(ferro_kernel_key *key)
+{
+    int before = atomic_fetch_sub(&key->references, 1);
+    CHECK(before > 0);
+    if (before == 1) {
+        key->number = -1;
+        free(key);
+        atomic_fetch_sub(&living, 1);
+    }
+}
+
+static CK_RV begin(CK_FLAGS function, const CK_MECHANISM *mechanism, ferro_kernel_key *key, ferro_kernel_op **op)
+{
+    (void)function;
+    (void)mechanism;
+    CHECK(key->number >= 0);
+    if (*op == NULL)
+        CHECK((*op = calloc(1, sizeof **op)) != NULL);
+    if ((*op)->key != key) {
+        retain(key);
+        if ((*op)->key != NULL)
+            release((*op)->key);
+        (*op)->key = key;
+    }
+    return CKR_OK;
+}
+
+static void op_reset(ferro_kernel_op *op) { CHECK(op->key->number >= 0); }
+
+static void op_release(ferro_kernel_op *op)
+{
+    release(op->key);
+    free(op);
+}
+
+static const ferro_kernel kernel = {
+    .key_retain = retain, .key_release = release, .begin = begin, .op_reset = op_reset, .op_release = op_release,
+};
+
+/* ---- the core ---- */
+
+static _Atomic unsigned long long words[3] = {1, 1, 0};
+static ferro_slot *slot;
+static pthread_mutex_t core = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+    ferro_kernel_key *parsed; /* NULL: destroyed, or hidden by the logout */
+    int is_private;
+} objects[KEYS];
+static atomic_ulong handles[KEYS];
+static atomic_int logged_in, ending;
+static atomic_long quick, asked, identities;
+
+static void make_object(int i)
+{
+    ferro_kernel_key *key = calloc(1, sizeof *key);
+    CK_OBJECT_HANDLE handle;
+    CHECK(key != NULL);
+    atomic_init(&key->references, 1);
+    key->number = i;
+    atomic_fetch_add(&living, 1);
+    /* Identities are never used again, as in the core: a handle names one object for good. */
+    handle = ferro_handle_make(SLOT, atomic_fetch_add(&identities, 1) + 1, 0, NULL);
+    CHECK(handle != 0);
+    pthread_mutex_lock(&core);
+    objects[i].parsed = key;
+    objects[i].is_private = i % 2;
+    atomic_store(&handles[i], handle);
+    pthread_mutex_unlock(&core);
+}
+
+static void drop_object(int i)
+{
+    ferro_kernel_key *key;
+    pthread_mutex_lock(&core);
+    key = objects[i].parsed;
+    objects[i].parsed = NULL;
+    pthread_mutex_unlock(&core);
+    if (key != NULL)
+        release(key);
+}
+
+/* What begin_work does: ask the core and remember. Returns whether the core allowed it. */
+static int ask(int i, CK_OBJECT_HANDLE handle)
+{
+    ferro_decision decision = {0};
+    ferro_snapshot shown = {0};
+    ferro_slot_copy copy;
+    unsigned long long stamp = ferro_slot_stamp(slot);
+
+    ferro_slot_read(slot, &copy);
+    decision.on_token = i % 3 == 0;
+    if (decision.on_token && !ferro_slot_settled(slot, &decision.generation))
+        return 0;
+    pthread_mutex_lock(&core);
+    if (atomic_load(&handles[i]) == handle && objects[i].parsed != NULL
+        && (!objects[i].is_private || atomic_load(&logged_in))) {
+        decision.key = objects[i].parsed;
+        decision.is_private = objects[i].is_private;
+        retain(decision.key);
+    }
+    pthread_mutex_unlock(&core);
+    if (decision.key == NULL)
+        return 0;
+    decision.slot = slot;
+    decision.handle = handle;
+    decision.mechanism = CKM_SHA256_HMAC;
+    decision.function = CKF_SIGN;
+    decision.kernel = &kernel;
+    decision.epoch = copy.epoch;
+    ferro_snapshot_add(&shown, CKA_LABEL, CKR_OK, &handle, sizeof handle);
+    ferro_snapshots_keep(slot, handle, &shown, stamp, decision.on_token, decision.generation);
+    ferro_decisions_keep(&decision, stamp);
+    atomic_fetch_add(&asked, 1);
+    return 1;
+}
+
+/* ---- threads ---- */
+
+static atomic_ulong dead[KEYS]; /* the last handle of this key whose end has been told */
+static atomic_int out;          /* odd: a logout has returned and no login has begun */
+
+static void use(CK_SESSION_HANDLE opened, int i)
+{
+    CK_OBJECT_HANDLE handle = atomic_load(&handles[i]);
+    int was_dead = atomic_load(&dead[i]) == handle, was_out = atomic_load(&out);
+    ferro_snapshot shown;
+    ferro_session *session;
+    ferro_operation *operation;
+    ferro_memo *memo;
+    const void *value;
+    size_t length;
+    CK_RV answer;
+
+    if (ferro_session_take(opened, 1, CKF_SIGN, &session) != CKR_OK)
+        return;
+    operation = &session->operations[FERRO_SIGN];
+    if (operation->kind == FERRO_KERNEL) {
+        ferro_operation_end(operation);
+    } else if ((memo = ferro_session_memo(session, FERRO_SIGN, handle, CKM_SHA256_HMAC)) == NULL) {
+        ask(i, handle);
+    } else {
+        CHECK(!was_dead);
+        /* Whether the login ended: only if nobody has logged in meanwhile. */
+        CHECK(!(i % 2 && was_out % 2 && atomic_load(&out) == was_out));
+        CHECK(kernel.begin(CKF_SIGN, NULL, memo->decision.key, &memo->op) == CKR_OK);
+        CHECK(memo->op->key->number == i);
+        operation->object = memo;
+        operation->kind = FERRO_KERNEL;
+        atomic_fetch_add(&quick, 1);
+    }
+    if (ferro_snapshots_read(slot, handle, &shown)) {
+        CHECK(!was_dead);
+        CHECK(ferro_snapshot_find(&shown, CKA_LABEL, &answer, &value, &length));
+        CHECK(length == sizeof handle && memcmp(value, &handle, length) == 0);
+    }
+    if (!ferro_session_leave_well(session, 1, 1) && ferro_session_leave(session, 1)) {
+        ferro_handles_kill_owned(session);
+        ferro_session_free(session);
+    }
+}
+
+static void *user(void *seed)
+{
+    unsigned random = (unsigned)(size_t)seed;
+    CK_SESSION_HANDLE session = 0;
+    long n;
+
+    for (n = 0; !atomic_load(&ending); n++) {
+        random = random * 1103515245u + 12345u;
+        if (session == 0)
+            CHECK(ferro_session_open(SLOT, CKF_SERIAL_SESSION, &session) == CKR_OK);
+        use(session, (int)(random >> 16) % KEYS);
+        if (n % 500 == 499) {
+            ferro_session *closed;
+            int last;
+            CHECK(ferro_session_detach(session, &closed, &last) == CKR_OK);
+            if (ferro_session_leave(closed, 0)) {
+                ferro_handles_kill_owned(closed);
+                ferro_session_free(closed);
+            }
+            session = 0;
+        }
+    }
+    return NULL;
+}
+
+static void *destroyer(void *rounds)
+{
+    long n;
+
+    for (n = 0; n < *(long *)rounds; n++) {
+        int i = (int)(n * 7 % KEYS);
+        CK_OBJECT_HANDLE handle = atomic_load(&handles[i]);
+        drop_object(i);
+        ferro_handle_kill(slot, handle);
+        atomic_store(&dead[i], handle);
+        if (n % 5 == 0) { /* another process has written */
+            atomic_fetch_add(&words[0], 1);
+            atomic_fetch_add(&words[1], 1);
+        }
+        make_object(i);
+        if (n % 3 == 0) {
+            if (atomic_load(&logged_in)) {
+                atomic_store(&logged_in, 0);
+                ferro_slot_logged_out(slot);
+                ferro_sessions_forget_slot(slot);
+                atomic_fetch_add(&out, 1);
+            } else {
+                atomic_fetch_add(&out, 1);
+                CHECK(ferro_slot_begin_login(slot, FERRO_USER) == CKR_OK);
+                atomic_store(&logged_in, 1);
+                ferro_slot_end_login(slot, FERRO_USER, 1);
+                ferro_sessions_forget_slot(slot);
+            }
+        }
+        sched_yield();
+    }
+    atomic_store(&ending, 1);
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    long rounds = argc > 1 ? atol(argv[1]) : 2000;
+    ferro_slot_view view = {.id = SLOT, .is_inline = 1, .present = 1, .initialized = 1};
+    pthread_t threads[USERS + 1];
+    CK_SESSION_HANDLE stays;
+    ferro_session *session;
+    int i, last;
+
+    ferro_sessions_prepare();
+    ferro_decisions_prepare();
+    ferro_snapshots_prepare();
+    CHECK(ferro_slots_update(&view, 1, 0) == CKR_OK);
+    slot = ferro_slot_find(SLOT, NULL);
+    ferro_slot_behind(slot, &kernel, (const void *)words);
+    CHECK(ferro_session_open(SLOT, CKF_SERIAL_SESSION, &stays) == CKR_OK); /* so that no login ends by itself */
+    atomic_store(&out, 1);
+    for (i = 0; i < KEYS; i++)
+        make_object(i);
+    for (i = 0; i < USERS; i++)
+        CHECK(pthread_create(&threads[i], NULL, user, (void *)(size_t)(i + 1)) == 0);
+    CHECK(pthread_create(&threads[USERS], NULL, destroyer, &rounds) == 0);
+    for (i = 0; i <= USERS; i++)
+        pthread_join(threads[i], NULL);
+    while ((session = ferro_session_detach_any(NULL, &last)) != NULL)
+        if (ferro_session_leave(session, 0))
+            ferro_session_free(session);
+    ferro_decisions_forget_all();
+    ferro_snapshots_forget_slot(NULL);
+    for (i = 0; i < KEYS; i++)
+        drop_object(i);
+    ferro_handles_kill_all();
+    CHECK(atomic_load(&living) == 0);
+    CHECK(atomic_load(&quick) > rounds / 10 && atomic_load(&asked) > rounds / 10);
+    printf("%ld from memory, %ld asked\n", atomic_load(&quick), atomic_load(&asked));
+    return 0;
+}
