@@ -217,6 +217,7 @@ class Database:
                     # Looked at under the lock: nobody is told "done" about a file that is no longer there.
                     raise DeviceRemoved("the token was deleted or replaced")
                 transaction = Transaction(db, Records(db, self._serial, self._public.mac_key))
+                transaction.number = self._generation.after(transaction.number)
                 yield transaction
                 transaction.records.count(transaction.number, transaction.oid)
                 self._commit(db, transaction.number)

@@ -24,6 +24,8 @@ from ferrohsm.store import files
 SIZE = 64
 MAGIC = b"FerroGen"
 BEGUN, DONE, GONE = 1, 2, 3
+_AHEAD = 1 << 20
+"""How far the file may be ahead of the database; beyond that it is damaged, and is written anew."""
 
 
 class Generation:
@@ -82,6 +84,18 @@ class Generation:
         """Say whether the token that this file belonged to was deleted or replaced."""
         words = self._words
         return words is not None and words[GONE] != 0
+
+    def after(self, number: int) -> int:
+        """Return the number of the next commit, where the database alone would give it `number`.
+
+        A power failure may take back a commit that the file had announced already. Its number must not be
+        given to another one, or whoever saw the announcement would take the other commit as known.
+        """
+        if not self.current():
+            self.open()
+        words = self._words
+        announced = 0 if words is None else max(words[BEGUN], words[DONE])
+        return announced + 1 if number <= announced < number + _AHEAD else number
 
     def begin(self, number: int) -> None:
         """Announce commit `number`; the caller holds the database's write lock.
