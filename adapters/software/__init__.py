@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from ferrohsm import __version__, log
+from ferrohsm.errors import HostMemory
 from ferrohsm_adapters.software.engine import Engine, Kernels
 
 if TYPE_CHECKING:
@@ -71,13 +72,25 @@ class Adapter:
         self._empty: Slot | None = None
 
     async def open(self) -> None:
-        """Open the data directory. Raises what keeps it from being read or made."""
+        """Open the data directory. Raises what keeps it from being used, or memory from being locked."""
+        self._lock_memory()
         path = self.section.options.get("data_dir")
         if path is None:
             return
         from ferrohsm.store.directory import TokenDirectory
 
         self.directory = TokenDirectory(path, self.section.config)
+
+    def _lock_memory(self) -> None:
+        """Do as ``memory_lock`` says where the system's limit keeps secrets from being locked in memory."""
+        config = self.section.config
+        required = config is not None and config.memory_lock == "require"
+        if self._kernels is not None and self._kernels.require_lock(required):
+            return
+        remedy = "raise the limit of locked memory (ulimit -l, LimitMEMLOCK=)"
+        if required:
+            raise HostMemory(f'memory cannot be locked, and memory_lock = "require": {remedy}')
+        log.event("warning", "secrets are not locked in memory and may be swapped out", remedy=remedy)
 
     async def slots(self) -> Sequence[Slot]:
         """Return the tokens that are there now and the free slot, each the same object every time."""

@@ -59,6 +59,9 @@ class Kernels(Protocol):
     def seed(self, data: memoryview) -> None:
         """Mix `data` into the generator."""
 
+    def require_lock(self, required: bool) -> bool:
+        """Say whether the memory of secrets is locked; when `required`, use no other from now on."""
+
     def stop(self) -> None:
         """Wipe what is kept ahead."""
 

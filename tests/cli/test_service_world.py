@@ -171,3 +171,26 @@ def test_the_module_and_the_command_see_the_same(ferrohsm, home, need, token):
     )
     assert "alpha" in listing and token["serial"] in listing
     assert f"0x{token['slot']:x}" in listing
+
+
+@root
+@pytest.mark.parametrize("wanted", ["try", "require"])
+def test_memory_that_cannot_be_locked(ferrohsm, home, need, wanted):
+    """With ``try`` there is a warning, with ``require`` there is no token; one line tells the remedy."""
+    setpriv = need("setpriv", package="util-linux")
+    prlimit = need("prlimit", package="util-linux")
+    log = home.directory / "log"
+    file = home.directory / "lock.toml"
+    file.write_text(
+        f'data_dir = "{home.directory}/data"\nmemory_lock = "{wanted}"\n[log]\ntarget = "{log}"\n'
+    )
+    environment = {"FERROHSM_CONF": str(file)}
+    prefix = [setpriv, "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", prlimit, "--memlock=0"]
+    tool = need("pkcs11-tool", package="opensc")
+    listed = home.run(*prefix, tool, "--module", home.module.path, "-L", environment=environment)
+    assert ("(empty)" in listed.stdout.decode()) == (wanted == "require")
+    lines = [line for line in log.read_text().splitlines() if "locked" in line]
+    assert len(lines) == 1 and "LimitMEMLOCK" in lines[0]
+    if wanted == "require":
+        listed = home.run(tool, "--module", home.module.path, "-L", environment=environment)
+        assert "uninitialized" in listed.stdout.decode(), "root may lock memory without a limit"

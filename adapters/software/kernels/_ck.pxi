@@ -113,3 +113,4 @@ cdef extern from "kernel.h" nogil:
     void ferro_free(void *)
     void ferro_wipe(void *, size_t)
     void ferro_arena_read_status(ferro_arena_status *)
+    void ferro_arena_require_lock(int)

@@ -71,6 +71,15 @@ def seed(data) -> None:
     check(rv)
 
 
+def require_lock(required: bool) -> bool:
+    """Say whether all memory so far is locked; when `required`, no other is given out from now on."""
+    cdef ferro_arena_status status
+    check(ferro_enter())
+    ferro_arena_read_status(&status)
+    ferro_arena_require_lock(required)
+    return status.locked >= status.mapped
+
+
 def arena_status() -> tuple[int, int, int]:
     """Return bytes made usable, bytes of them locked, and bytes in use by secrets."""
     cdef ferro_arena_status status

@@ -85,6 +85,11 @@ void ferro_arena_read_status(ferro_arena_status *status)
     memset(status, 0, sizeof(*status));
 }
 
+void ferro_arena_require_lock(int required)
+{
+    (void)required;
+}
+
 void ferro_arena_lock(void)
 {
 }
@@ -158,6 +163,7 @@ static uint8_t class_by_step[LARGEST / STEP + 1];
 static size_t mapped, locked;
 static atomic_size_t in_use;
 static int lock_refused, started;
+static atomic_int lock_required;
 static ferro_thread_hook pockets_end;
 
 /* POCKET_GONE: the thread is ending, and destructors that come later still free memory. */
@@ -215,15 +221,19 @@ static int span_add(uint8_t zone, uint8_t class)
     if ((r == NULL || r->spans_used == SPANS) && (r = region_add(zone)) == NULL)
         return -1;
     span = r->base + r->spans_used * SPAN;
+    if (atomic_load(&lock_required) && lock_refused)
+        return -1;
     if (ferro_map_commit(span, usable) != 0)
         return -1;
-    mapped += usable;
     if (!lock_refused) {
         if (ferro_map_lock(span, usable) == 0)
             locked += usable;
         else
             lock_refused = 1;
     }
+    if (atomic_load(&lock_required) && lock_refused)
+        return -1;
+    mapped += usable;
     r->class_of[r->spans_used++] = class;
     s->fresh = span;
     s->fresh_end = span + usable / class_size[class] * class_size[class];
@@ -337,8 +347,11 @@ static void *large_alloc(size_t size, uint8_t zone)
         ferro_map_release(space, inner + 2 * page);
         return NULL;
     }
-    /* Best effort, each time: it is given back with the mapping. */
-    (void)ferro_map_lock(space + page, inner);
+    /* Best effort unless it is required, each time: it is given back with the mapping. */
+    if (ferro_map_lock(space + page, inner) != 0 && atomic_load(&lock_required)) {
+        ferro_map_release(space, inner + 2 * page);
+        return NULL;
+    }
     header = (large_header *)(void *)(space + page);
     header->size = size;
     header->mapping = inner + 2 * page;
@@ -496,6 +509,11 @@ void ferro_arena_read_status(ferro_arena_status *status)
     status->locked = locked;
     ferro_mutex_unlock(&lock);
     status->in_use = atomic_load_explicit(&in_use, memory_order_relaxed);
+}
+
+void ferro_arena_require_lock(int required)
+{
+    atomic_store(&lock_required, required);
 }
 
 void ferro_arena_fork_child(void)

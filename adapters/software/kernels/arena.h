@@ -36,6 +36,9 @@ void ferro_wipe(void *data, size_t size);
 
 void ferro_arena_read_status(ferro_arena_status *status);
 
+/* From now on, memory that the system does not agree to lock is not given out at all. */
+void ferro_arena_require_lock(int required);
+
 /* Held around fork() so that the child finds the lists whole. */
 void ferro_arena_lock(void);
 void ferro_arena_unlock(void);
