@@ -134,7 +134,7 @@ class Runtime:
                 self._thread = threading.Thread(
                     target=_serve, args=(self._loop,), name="ferrohsm", daemon=True
                 )
-                self._thread.start()
+                _start_without_signals(self._thread)
             return self._loop
 
     def stop(self) -> None:
@@ -147,6 +147,25 @@ class Runtime:
         loop.call_soon_threadsafe(loop.stop)
         if thread.ident != get_ident():
             thread.join(_STOP_SECONDS)
+
+
+def _start_without_signals(thread: threading.Thread) -> None:
+    """Start a thread to which no signal of the process is delivered: they are the host's threads' to take.
+
+    The mask is inherited, so that there is no moment without it. A thread's own faults stay out of it, or
+    the kernel would end the process without the host's crash handler. Windows has no such masks.
+    """
+    import _signal
+
+    if not hasattr(_signal, "pthread_sigmask"):
+        thread.start()
+        return
+    faults = {_signal.SIGBUS, _signal.SIGFPE, _signal.SIGILL, _signal.SIGSEGV}
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals() - faults)
+    try:
+        thread.start()
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 
@@ -42,6 +43,26 @@ def test_runtime_runs_elsewhere() -> None:
     assert runtime.run(thread_name()) == "ferrohsm"  # and again, after a stop
     runtime.stop()
     runtime.stop()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there are no signal masks here")
+def test_signals_are_for_the_hosts_threads() -> None:
+    """The loop's thread takes none of the process's signals; the thread that started it takes what it took."""
+
+    async def blocked() -> set[int]:
+        return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
+
+    faults = {signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    try:
+        mine = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        runtime = Runtime()
+        theirs = runtime.run(blocked())
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mine
+        runtime.stop()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert theirs == signal.valid_signals() - faults - {signal.SIGKILL, signal.SIGSTOP}
 
 
 def test_errors_come_back() -> None:
