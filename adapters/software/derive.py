@@ -64,7 +64,9 @@ async def derive(begin: Begin, mechanism: Mechanism, base: Key, attributes: Attr
     if length is not None and length > len(data):
         raise DataLenRange
     operation = await begin(Function.ENCRYPT, inner, base)
-    return derived_key(bytearray(await operation.once(memoryview(data))), attributes, leading=True)
+    made = await operation.once(memoryview(data))
+    secret = made if isinstance(made, bytearray) else bytearray(made)
+    return derived_key(secret, attributes, leading=True)
 
 
 def _key_type(attributes: Attributes) -> int:

@@ -124,7 +124,11 @@ def _payload(mechanism: Mechanism, target: Key) -> bytearray:
 
 
 def _secret(mechanism: Mechanism, payload: bytearray, attributes: Attributes) -> Attributes:
-    """Return a secret key's attributes; padding that the mechanism cannot undo is cut by the template."""
+    """Return a secret key's attributes; padding that the mechanism cannot undo is cut by the template.
+
+    "If any length conflict occurs between the key type …, the output from the unwrapping mechanism, or the
+    specified CKA_VALUE_LEN", it is `WrappedKeyLenRange`.
+    """
     key_type = number(attributes, ck.CKA_KEY_TYPE)
     wanted = number(attributes, ck.CKA_VALUE_LEN)
     if wanted is not None and wanted != len(payload):
@@ -135,13 +139,15 @@ def _secret(mechanism: Mechanism, payload: bytearray, attributes: Attributes) ->
         else:
             room = 1
         if not len(payload) - room < wanted < len(payload):
-            raise TemplateInconsistent("CKA_VALUE_LEN is not the length of the wrapped key")
+            wipe(payload)
+            raise WrappedKeyLenRange("CKA_VALUE_LEN is not the length of the wrapped key")
         if mechanism.type == ck.CKM_AES_KEY_WRAP and any(payload[wanted:]):
+            wipe(payload)
             raise WrappedKeyInvalid("the padding is not zero")
         del payload[wanted:]
     if key_type is None or not secret_length_allowed(key_type, len(payload)):
         wipe(payload)
-        raise WrappedKeyInvalid("the length of the unwrapped key does not fit its type")
+        raise WrappedKeyLenRange("the length of the unwrapped key does not fit its type")
     return secret_attributes(key_type, payload, attributes)
 
 
@@ -155,7 +161,8 @@ def _without_padding(mechanism: Mechanism, payload: bytearray) -> bytearray:
         raise WrappedKeyInvalid("no private key in the wrapped data") from None
     if len(payload) - end >= _SEMIBLOCK or any(payload[end:]):
         raise WrappedKeyInvalid("the padding is not zero")
-    return payload[:end]
+    del payload[end:]  # in place: the caller wipes this one
+    return payload
 
 
 async def _encrypted(begin: Begin, mechanism: Mechanism, key: Key, payload: bytearray) -> bytes:
