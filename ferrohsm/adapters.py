@@ -233,6 +233,16 @@ class ExchangingKeyStore(Protocol):
         """Replace the attributes if they still are `before`; False, and nothing done, when they are not."""
 
 
+class PairingKeyStore(Protocol):
+    """What a store offers beside `HardwareKeyStore` when it can make two objects at once.
+
+    Without it a process that is killed between the two leaves half a key pair.
+    """
+
+    async def create_pair(self, first: Attributes, second: Attributes) -> tuple[int, int]:
+        """Make both objects or none."""
+
+
 class SharedGeneration(Protocol):
     """What a store offers beside `HardwareKeyStore` when its generation stands in shared memory."""
 

@@ -168,15 +168,7 @@ class ObjectRegistry:
 
     async def add(self, session: Session, attributes: Attributes) -> int:
         """Make an object of these attributes, which the registry takes over, and return its identity."""
-        attributes[ck.CKA_UNIQUE_ID] = os.urandom(16).hex().encode()
-        for attribute, rule in rules_of(attributes).items():
-            value = attributes.get(attribute)
-            if rule.flags & SENSITIVE_RULE and isinstance(value, bytes):
-                attributes[attribute] = bytearray(value)
-        if ck.CKA_EC_PARAMS in attributes:
-            attributes[ck.CKA_EC_PARAMS] = normal_parameters(_plain(attributes[ck.CKA_EC_PARAMS]))
-        if ck.CKA_EC_POINT in attributes:
-            attributes[ck.CKA_EC_POINT] = normal_point(_plain(attributes[ck.CKA_EC_POINT]))
+        self._settle(attributes)
         if attributes.get(ck.CKA_TOKEN) == TRUE:
             try:
                 return await self._store.create(attributes)
@@ -190,6 +182,18 @@ class ObjectRegistry:
             raise
         return entry.oid
 
+    def _settle(self, attributes: Attributes) -> None:
+        """Give a new object its identity, and its values the form in which they are kept."""
+        attributes[ck.CKA_UNIQUE_ID] = os.urandom(16).hex().encode()
+        for attribute, rule in rules_of(attributes).items():
+            value = attributes.get(attribute)
+            if rule.flags & SENSITIVE_RULE and isinstance(value, bytes):
+                attributes[attribute] = bytearray(value)
+        if ck.CKA_EC_PARAMS in attributes:
+            attributes[ck.CKA_EC_PARAMS] = normal_parameters(_plain(attributes[ck.CKA_EC_PARAMS]))
+        if ck.CKA_EC_POINT in attributes:
+            attributes[ck.CKA_EC_POINT] = normal_point(_plain(attributes[ck.CKA_EC_POINT]))
+
     def _admit(self, session: Session, entry: Entry) -> None:
         """Take in a session object, unless its reason to be has ended while it was made."""
         with self._lock:
@@ -202,6 +206,16 @@ class ObjectRegistry:
 
     async def add_pair(self, session: Session, public: Attributes, private: Attributes) -> tuple[int, int]:
         """Make both keys of a pair, or none."""
+        together = getattr(self._store, "create_pair", None)
+        if together is not None and public.get(ck.CKA_TOKEN) == private.get(ck.CKA_TOKEN) == TRUE:
+            try:
+                self._settle(public)
+                self._settle(private)
+                pair: tuple[int, int] = await together(public, private)
+                return pair
+            finally:
+                wipe(public)
+                wipe(private)
         try:
             public_oid = await self.add(session, public)
         except BaseException:

@@ -350,11 +350,28 @@ class TokenStore:
     async def create(self, attributes: Attributes) -> int:
         """Keep an object; it is on disk when this returns."""
         with self._writing() as (transaction, public, private):
-            transaction.oid += 1
-            oid = transaction.oid
-            row, plain = pack(self._name, public, private, oid, transaction.number, attributes)
-            transaction.db.execute("INSERT INTO object VALUES (?, ?, ?, ?, ?)", row)
-            Chain(transaction.db, public.chain_key).add(self._entries(row, plain, public, private))
+            return self._create(transaction, public, private, attributes)
+
+    async def create_pair(self, first: Attributes, second: Attributes) -> tuple[int, int]:
+        """Keep two objects in one commit."""
+        with self._writing() as (transaction, public, private):
+            return (
+                self._create(transaction, public, private, first),
+                self._create(transaction, public, private, second),
+            )
+
+    def _create(
+        self,
+        transaction: Transaction,
+        public: PublicKeys,
+        private: PrivateKeys | None,
+        attributes: Attributes,
+    ) -> int:
+        transaction.oid += 1
+        oid = transaction.oid
+        row, plain = pack(self._name, public, private, oid, transaction.number, attributes)
+        transaction.db.execute("INSERT INTO object VALUES (?, ?, ?, ?, ?)", row)
+        Chain(transaction.db, public.chain_key).add(self._entries(row, plain, public, private))
         return oid
 
     async def read(self, oid: int) -> Attributes:

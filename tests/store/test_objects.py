@@ -9,6 +9,7 @@ from ferrohsm import constants as ck
 from ferrohsm.errors import DeviceError, ObjectHandleInvalid, UserNotLoggedIn
 from ferrohsm.runtime import step
 from ferrohsm.store.encoding import decode, encode
+from ferrohsm.store.index import Chain
 
 
 def test_what_is_created_is_read_by_another_process(token: Token) -> None:
@@ -153,3 +154,26 @@ def test_a_cut_or_grown_encoding_is_refused() -> None:
             decode(whole[:cut])
     with pytest.raises(DeviceError):
         decode(whole + b"\0")
+
+
+def test_a_pair_is_one_commit(token: Token, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = step(token.store.create_pair(data("public", private=False), data("private")))
+    assert (token.read(first)[ck.CKA_LABEL], token.read(second)[ck.CKA_LABEL]) == (b"public", b"private")
+    before = token.store.generation()
+    step(token.store.create_pair(data("public", private=False), data("private")))
+    assert token.store.generation() == before + 1
+
+    original = Chain.add
+    calls = []
+
+    def fails_the_second_time(self: Chain, keys: set[bytes]) -> None:
+        calls.append(keys)
+        if len(calls) == 2:
+            raise DeviceError("in between")
+        original(self, keys)
+
+    monkeypatch.setattr(Chain, "add", fails_the_second_time)
+    with pytest.raises(DeviceError):
+        step(token.store.create_pair(data("half a", private=False), data("pair")))
+    monkeypatch.undo()
+    assert token.labels() == ["public", "private"] * 2
