@@ -42,6 +42,7 @@ Begin = Callable[[int, Mechanism, Key], Awaitable[Operation]]
 _BLOCK = 16
 _SEMIBLOCK = 8
 _ZERO_PADDED = (ck.CKM_AES_ECB, ck.CKM_AES_CBC)
+_KEY_WRAPS = (ck.CKM_AES_KEY_WRAP, ck.CKM_AES_KEY_WRAP_PAD, ck.CKM_AES_KEY_WRAP_KWP)
 _SECRETS_ONLY = (*_ZERO_PADDED, ck.CKM_RSA_PKCS, ck.CKM_RSA_PKCS_OAEP)
 
 
@@ -152,8 +153,11 @@ def _secret(mechanism: Mechanism, payload: bytearray, attributes: Attributes) ->
 
 
 def _without_padding(mechanism: Mechanism, payload: bytearray) -> bytearray:
-    """Return a PrivateKeyInfo without the zero bytes that AES key wrap put behind it."""
-    if mechanism.type != ck.CKM_AES_KEY_WRAP:
+    """Return a PrivateKeyInfo without the zero bytes that AES key wrap put behind it.
+
+    SoftHSM 2 puts them there for key wrap with padding too, inside of what that mechanism authenticates.
+    """
+    if mechanism.type not in _KEY_WRAPS:
         return payload
     try:
         _, _, end = der.element(payload, 0)

@@ -115,6 +115,20 @@ def test_modes_without_padding_take_secrets_only(
         driver.unwrap(mechanism, wrapping, bytes(32), private_template(ck.CKK_RSA), parameter)
 
 
+def test_zeros_behind_a_private_key(driver: Driver, rsa: tuple[Key, Key], wrapping: Key) -> None:
+    """SoftHSM 2 fills a private key up to eight bytes before it wraps it with padding; more is no padding."""
+    exact = driver.wrap(ck.CKM_AES_KEY_WRAP_KWP, wrapping, rsa[1])
+    info = keywrap.aes_key_unwrap_with_padding(WRAPPING, exact)
+    for behind in (b"", bytes(7)):
+        wrapped = keywrap.aes_key_wrap_with_padding(WRAPPING, info + behind)
+        key = driver.unwrap(ck.CKM_AES_KEY_WRAP_KWP, wrapping, wrapped, private_template(ck.CKK_RSA))
+        assert key[ck.CKA_MODULUS] == rsa[1].attributes[ck.CKA_MODULUS]
+    for behind in (bytes(8), b"\x01", bytes(6) + b"\x01"):
+        wrapped = keywrap.aes_key_wrap_with_padding(WRAPPING, info + behind)
+        with pytest.raises(errors.WrappedKeyInvalid):
+            driver.unwrap(ck.CKM_AES_KEY_WRAP_KWP, wrapping, wrapped, private_template(ck.CKK_RSA))
+
+
 def test_public_keys_are_not_wrapped(driver: Driver, rsa: tuple[Key, Key], wrapping: Key) -> None:
     with pytest.raises(errors.KeyNotWrappable):
         driver.wrap(ck.CKM_AES_KEY_WRAP_KWP, wrapping, rsa[0])
