@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+# A host that was compiled with a sanitizer reads its options from the environment.
+SANITIZER = {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
+
 sys.path.insert(0, str(Path(__file__).parent))
 from embed_build import build  # noqa: E402
 
@@ -49,7 +52,7 @@ def run_host(programs: Callable[[str], Path], home: Any) -> Callable[..., subpro
             text=True,
             timeout=timeout,
             check=False,
-            env={**home.environment, **(environment or {})},
+            env={**home.environment, **SANITIZER, **(environment or {})},
             cwd=home.directory,
         )
         assert result.returncode == status, f"{result.returncode}\n{result.stdout}\n{result.stderr}"

@@ -1,4 +1,4 @@
-"""Compile the host programs."""
+"""Compile the host programs; FERROHSM_SANITIZE=address makes them hosts for a module that was built with it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 HOSTS = Path(__file__).parent / "hosts"
 ROOT = Path(__file__).resolve().parents[2]
+SANITIZE = os.environ.get("FERROHSM_SANITIZE", "")
 FLAGS = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-g", "-O1", "-rdynamic"]
 
 
@@ -26,6 +27,7 @@ def build(name: str, folder: Path, *flags: str) -> Path:
         str(program),
         "-ldl",
         "-lpthread",
+        *([f"-fsanitize={SANITIZE}"] if SANITIZE else []),
         *flags,
     ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -77,37 +77,45 @@ static void *wait_for_event(void *unused)
     return NULL;
 }
 
+static long seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
+}
+
 /* Forks by a thread that has nothing to do with the four that sign. */
 static void busy(int children)
 {
     pthread_t threads[4], waiter;
+    long fastest = -1;
     for (long i = 0; i < 4; i++)
         CHECK(pthread_create(&threads[i], NULL, sign_on, i % 2 ? &threads : NULL) == 0);
     CHECK(pthread_create(&waiter, NULL, wait_for_event, NULL) == 0);
     while (signatures < 100)
         milliseconds(1);
     for (int i = 0; i < children; i++) {
-        struct timespec begin, end;
-        clock_gettime(CLOCK_MONOTONIC, &begin);
+        long begin = seconds();
         pid_t child = fork();
         if (child == 0) {
             if (i % 5 == 0)
                 _exit(0); /* as before an exec */
             _exit(child_works());
         }
-        clock_gettime(CLOCK_MONOTONIC, &end);
+        long taken = seconds() - begin;
         CHECK(child > 0);
-        /* A thread that waits for an event doesn't hold the fork up. */
-        CHECK(end.tv_sec - begin.tv_sec < 4);
+        fastest = fastest < 0 || taken < fastest ? taken : fastest;
         long before = signatures;
         int status = await(child, 60);
         if (status != 0)
             FAIL("child %d ended with %d", i, status);
         for (int wait = 0; signatures == before; wait++) {
-            CHECK(wait < 5000);
+            CHECK(wait < 60000);
             milliseconds(1);
         }
     }
+    /* A thread that waits for an event would hold every fork up for as long as calls are waited for, 5 s. */
+    CHECK(fastest < 4);
     ending = 1;
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
