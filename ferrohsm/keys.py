@@ -58,9 +58,18 @@ def _boolean(value: bool) -> bytes:
 async def create_object(session: Session, template: Template) -> int:
     """Make an object of the template's values (``C_CreateObject``)."""
     attributes = compose(CREATE, template, {}, so=session.token.so_logged_in)
-    await check_create(session, attributes)
+    await _check_create_or_wipe(session, attributes)
     await _settle(session, attributes, None)
     return await session.token.objects.add(session, attributes)
+
+
+async def _check_create_or_wipe(session: Session, attributes: Attributes) -> None:
+    """Do what `check_create` does; attributes with a secret among them are not left behind by a refusal."""
+    try:
+        await check_create(session, attributes)
+    except BaseException:
+        wipe(attributes)
+        raise
 
 
 async def _settle(session: Session, attributes: Attributes, made: Attributes | None) -> None:
@@ -124,8 +133,12 @@ async def copy_object(session: Session, oid: int, template: Template) -> int:
         attributes = {**copied(entry.attributes), **changed}
     finally:
         entry.release()
-    await check_create(session, attributes)
-    await _check_public_key(session, attributes, changed)
+    await _check_create_or_wipe(session, attributes)
+    try:
+        await _check_public_key(session, attributes, changed)
+    except BaseException:
+        wipe(attributes)
+        raise
     return await token.objects.add(session, attributes)
 
 
@@ -142,7 +155,7 @@ async def _try_to_set(session: Session, oid: int, template: Template) -> bool:
     try:
         await check_change(session, entry)
         changed = change(entry.attributes, template, copying=False, so=session.token.so_logged_in)
-        await _check_public_key(session, copied({**entry.attributes, **changed}), changed)
+        await _check_public_key(session, {**entry.attributes, **changed}, changed)
         return not changed or await objects.change(session, entry, _erased(changed))
     finally:
         entry.release()

@@ -9,7 +9,7 @@ cdef enum:
     TEMPLATE_LIMIT = 0x4000000  # bytes of all values of one template
 
 cdef frozenset SECRET_VALUES = sensitive_types()
-"""Attributes that may hold a secret: they travel as a bytearray, which the core wipes."""
+"""Attributes that may hold a secret: they travel as a bytearray. The core keeps a copy, `wipe_values` ends ours."""
 
 cdef struct Budget:
     CK_ULONG count
@@ -173,6 +173,13 @@ cdef const char *bytes_of(object value, CK_ULONG *length) except NULL:
 
 cdef void wipe(bytearray value) noexcept:
     ferro_wipe(PyByteArray_AS_STRING(value), len(value))
+
+
+cdef void wipe_values(list template) noexcept:
+    """Wipe what `read_template` copied of the caller's secrets."""
+    for _, value in template:
+        if isinstance(value, bytearray):
+            wipe(value)
 
 
 cdef object view_of(ferro_slot *slot, const CK_BYTE *data, CK_ULONG length):

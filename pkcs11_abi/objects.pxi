@@ -15,7 +15,13 @@ cdef CK_RV C_CreateObject(
 
 cdef CK_RV create_object(Call *call) except *:
     template = read_template(call.template, call.count)
-    made = drive(call, core().create_object(core_session(call.session), template))
+    cdef bint over = call.slot.is_inline  # a dispatched call that was given up may still be at work on it
+    try:
+        made = drive(call, core().create_object(core_session(call.session), template))
+        over = True
+    finally:
+        if over:
+            wipe_values(template)
     return hand_out(call, made, call.made)
 
 
