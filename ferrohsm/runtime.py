@@ -155,17 +155,17 @@ def _start_without_signals(thread: threading.Thread) -> None:
     The mask is inherited, so that there is no moment without it. A thread's own faults stay out of it, or
     the kernel would end the process without the host's crash handler. Windows has no such masks.
     """
-    import _signal
+    import signal  # asyncio, which is there by now, has imported it already
 
-    if not hasattr(_signal, "pthread_sigmask"):
+    if not hasattr(signal, "pthread_sigmask"):
         thread.start()
         return
-    faults = {_signal.SIGBUS, _signal.SIGFPE, _signal.SIGILL, _signal.SIGSEGV}
-    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals() - faults)
+    faults = {signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
     try:
         thread.start()
     finally:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -65,8 +65,9 @@ class Side:
 
     def rsa(self):
         return self.generateKeyPair(
-            [(CKA_CLASS, CKO_PUBLIC_KEY), (CKA_KEY_TYPE, CKK_RSA), (CKA_TOKEN, False), (CKA_MODULUS_BITS, 2048),
-             (CKA_PUBLIC_EXPONENT, (1, 0, 1)), (CKA_VERIFY, True), (CKA_ENCRYPT, True), (CKA_WRAP, True)],
+            [(CKA_CLASS, CKO_PUBLIC_KEY), (CKA_KEY_TYPE, CKK_RSA), (CKA_TOKEN, False),
+             (CKA_MODULUS_BITS, 2048), (CKA_PUBLIC_EXPONENT, (1, 0, 1)), (CKA_VERIFY, True),
+             (CKA_ENCRYPT, True), (CKA_WRAP, True)],
             [(CKA_CLASS, CKO_PRIVATE_KEY), (CKA_KEY_TYPE, CKK_RSA), (CKA_TOKEN, False), (CKA_SENSITIVE, True),
              (CKA_EXTRACTABLE, True), (CKA_SIGN, True), (CKA_DECRYPT, True), (CKA_UNWRAP, True)],
             mecha=MechanismRSAGENERATEKEYPAIR)
@@ -124,7 +125,8 @@ def exchange(token, need):
     configuration.write_text(CONFIGURATION.format(data=data))
 
     def run(program):
-        names = f"LIB = {str(token.module.path)!r}; OTHER = {other!r}; PIN = {token.pin!r}; SLOT = {token.slot}\n"
+        names = f"LIB = {str(token.module.path)!r}; OTHER = {other!r}; PIN = {token.pin!r}\n"
+        names += f"SLOT = {token.slot}\n"
         token.run(
             sys.executable, "-X", "faulthandler", "-c", names + PRELUDE + textwrap.dedent(program),
             environment={"SOFTHSM2_CONF": str(configuration)},
@@ -224,7 +226,8 @@ def test_signatures(exchange):
             public, private = one.rsa()
             copy = other.public_copy(one, public, *RSA_PUBLIC)
             for mechanism in (Mechanism(CKM_RSA_PKCS, None), Mechanism(CKM_SHA1_RSA_PKCS, None),
-                              Mechanism(CKM_SHA256_RSA_PKCS, None), Mechanism(CKM_SHA512_RSA_PKCS, None), pss):
+                              Mechanism(CKM_SHA256_RSA_PKCS, None), Mechanism(CKM_SHA512_RSA_PKCS, None),
+                              pss):
                 both_ways(one, other, private, copy, b"a message", mechanism)
             for curve, length in ((P256, 32), (P384, 48)):
                 public, private = one.ec(curve)

@@ -47,7 +47,7 @@ def test_runtime_runs_elsewhere() -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there are no signal masks here")
 def test_signals_are_for_the_hosts_threads() -> None:
-    """The loop's thread takes none of the process's signals; the thread that started it takes what it took."""
+    """The loop's thread takes none of the process's signals; the one that started it what it took before."""
 
     async def blocked() -> set[int]:
         return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
