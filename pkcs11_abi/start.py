@@ -14,6 +14,51 @@ DEPENDENCIES = frozenset({"cryptography", "cffi", "_cffi_backend", "pycparser"})
 CRYPTOGRAPHY = (50, 0)  # as pyproject.toml asks for it
 
 
+class _Guard:
+    """Stands first on sys.meta_path and lets none of our modules in once the installation was upgraded.
+
+    Most of ours are imported at C_Initialize, some (with `cryptography` behind them) at the first use of
+    what they do. Those must come from the build that the rest is from.
+    """
+
+    def __init__(self, site: str, build_id: str) -> None:
+        import os
+
+        self.file = os.path.join(site, "ferrohsm", "_build.py")
+        self.build_id = build_id
+        self.state = self._state()
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Refuse one of our modules if the file with the build id is another now; find nothing ourselves."""
+        if name.partition(".")[0] not in OWN:
+            return
+        state = self._state()
+        if state == self.state:
+            return
+        try:
+            with open(self.file, encoding="utf-8") as file:
+                same = f'"{self.build_id}"' in file.read()
+        except OSError:
+            same = False
+        if not same:
+            from ferrohsm import log
+            from ferrohsm.errors import GeneralError
+
+            said = "the installation was upgraded while this process was running: restart the process"
+            log.event("error", said, module=name)
+            raise GeneralError(said)
+        self.state = state
+
+    def _state(self) -> tuple[int, int, int] | None:
+        import os
+
+        try:
+            status = os.stat(self.file)
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 class _Finder:
     """A finder on sys.meta_path for some top-level names in one site-packages folder."""
 
@@ -50,6 +95,9 @@ def prepare(site: str, hosted: int, before_fork: object, after_fork_parent: obje
             os.register_at_fork(before=before_fork, after_in_parent=after_fork_parent)  # type: ignore[arg-type]
     from ferrohsm._build import BUILD_ID
 
+    from ferrohsm import log  # noqa: F401 - what the guard says, it says with these
+
+    sys.meta_path.insert(0, _Guard(site, BUILD_ID))  # type: ignore[arg-type]
     return BUILD_ID
 
 

@@ -1,4 +1,4 @@
-"""Compile the host programs; FERROHSM_SANITIZE=address makes them hosts for a module that was built with it."""
+"""Compile the host programs; FERROHSM_SANITIZE=address makes them hosts for a module built with it."""
 
 from __future__ import annotations
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,78 @@ def test_parts_of_different_builds_are_refused(run_host: Callable[..., Any], cop
     result = run_host("refused", silent=False)
     lines = result.stderr.splitlines()
     assert len(lines) == 3 and all("different builds" in line for line in lines)
+
+
+@pytest.mark.parametrize("how", ["replaced", "removed"])
+def test_an_upgrade_under_a_running_program(
+    run_host: Callable[..., Any], home: Any, copied: Path, tmp_path: Path, how: str
+) -> None:
+    """What is loaded works on; a module that comes later must be of the same build."""
+    log = tmp_path / "log"
+    with open(home.environment["FERROHSM_CONF"], "a") as file:
+        file.write(f'[log]\ntarget = "{log}"\n')
+    copy_dependencies(copied)
+    run_host("upgraded", copied / "ferrohsm" / "_build.py", how)
+    lines = log.read_text().splitlines()
+    assert len(lines) == 2 and all("restart the process" in line for line in lines)
+
+
+PLUGIN = """\
+from ferrohsm.testing.memory import MemoryAdapter, MemorySlot, MemoryStore
+from ferrohsm_adapters.software.engine import Engine
+
+
+def adapter(section):
+    return MemoryAdapter([MemorySlot(7, Engine(), MemoryStore())], inline=False)
+"""
+
+
+@pytest.mark.parametrize("state", ["plain", "handlers", "ignored"])
+def test_the_process_is_left_alone_by_the_runtimes_thread(
+    run_host: Callable[..., Any], home: Any, copied: Path, tmp_path: Path, state: str
+) -> None:
+    """An adapter that is not inline brings a thread with an event loop, which takes no signal of the host."""
+    copy_dependencies(copied)
+    (copied / "plugin.py").write_text(PLUGIN)
+    (copied / "plugin-1.dist-info").mkdir()
+    metadata = "Metadata-Version: 2.1\nName: plugin\nVersion: 1\n"
+    (copied / "plugin-1.dist-info" / "METADATA").write_text(metadata)
+    (copied / "plugin-1.dist-info" / "entry_points.txt").write_text(
+        "[ferrohsm.adapters]\nplugin = plugin:adapter\n"
+    )
+    file = tmp_path / "plugin.toml"
+    file.write_text('[slots.plugin]\nadapter = "plugin"\n')
+    run_host("untouched", state, 1, environment={"FERROHSM_CONF": str(file)})
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root")
+def test_a_set_user_id_program_trusts_no_variable(
+    programs: Callable[[str], Path], home: Any, need: Callable[..., str], tmp_path: Path
+) -> None:
+    """Neither FERROHSM_TRACE nor FERROHSM_CONF, which would name files for another's rights to write."""
+    setpriv = need("setpriv", package="util-linux")
+    nobody = [setpriv, "--reuid=65534", "--regid=65534", "--clear-groups"]
+    if subprocess.run([*nobody, "test", "-r", str(home.module.path)], check=False).returncode:
+        pytest.skip("the installation cannot be reached by another user")
+    with tempfile.TemporaryDirectory(prefix="ferrohsm-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        program = folder / "privileged"
+        shutil.copy(programs("privileged"), program)
+        program.chmod(0o4755)
+        trace, conf = folder / "trace", folder / "ferrohsm.toml"
+        conf.write_text("no = such = thing")  # C_Initialize would say so
+        result = subprocess.run(
+            [*nobody, program, home.module.path, trace],
+            env={"FERROHSM_TRACE": str(trace), "FERROHSM_CONF": str(conf), "HOME": "/nonexistent"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode == 77:
+            pytest.skip("set-user-id programs don't work in this folder")
+        assert result.returncode == 0 and result.stderr == "", result.stderr
+        assert not trace.exists()
 
 
 def test_a_broken_installation_is_told(run_host: Callable[..., Any], copied: Path) -> None:

@@ -1,6 +1,7 @@
 /* The process is as it was after the module has started, worked and stopped. */
 #include "host.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <locale.h>
 #include <sys/stat.h>
@@ -77,15 +78,52 @@ static void compare(const picture *before, const char *when)
     }
 }
 
-static void run(const picture *before)
+/* The threads that the library has started, if any, leave the process's signals to the host's. */
+static int threads_without_signals(int ending)
+{
+    static const int theirs[] = {SIGHUP, SIGINT, SIGTERM, SIGALRM, SIGCHLD, SIGUSR1, SIGPIPE, SIGPROF};
+    DIR *directory = opendir("/proc/self/task");
+    struct dirent *entry;
+    int threads = 0;
+    CHECK(directory != NULL);
+    while ((entry = readdir(directory)) != NULL) {
+        char path[300], line[256];
+        unsigned long long blocked = 0;
+        if (entry->d_name[0] == '.' || atoi(entry->d_name) == getpid())
+            continue;
+        threads++;
+        if (ending)
+            continue; /* a thread that is on its way out has no masks any more */
+        snprintf(path, sizeof path, "/proc/self/task/%s/status", entry->d_name);
+        FILE *file = fopen(path, "r");
+        CHECK(file != NULL);
+        while (fgets(line, sizeof line, file) != NULL)
+            (void)sscanf(line, "SigBlk: %llx", &blocked);
+        fclose(file);
+        for (size_t i = 0; i < sizeof theirs / sizeof theirs[0]; i++) {
+            if (!(blocked >> (theirs[i] - 1) & 1))
+                FAIL("thread %s takes signal %d", entry->d_name, theirs[i]);
+        }
+    }
+    closedir(directory);
+    return threads;
+}
+
+static void run(const picture *before, int threads)
 {
     compare(before, "after loading");
     OK(p11->C_Initialize(NULL));
     compare(before, "after C_Initialize");
     work_once();
     compare(before, "after a signature");
+    CHECK(threads_without_signals(0) == threads);
     OK(p11->C_Finalize(NULL));
     compare(before, "after C_Finalize");
+    /* Python's join returns a moment before the thread is gone. */
+    for (int wait = 0; threads_without_signals(1) != 0; wait++) {
+        CHECK(wait < 30000);
+        milliseconds(1);
+    }
 }
 
 int main(int argc, char **argv)
@@ -93,6 +131,7 @@ int main(int argc, char **argv)
     static picture before;
     sigset_t some;
     CHECK(argc > 2);
+    int threads = argc > 3 ? atoi(argv[3]) : 0;
     if (strcmp(argv[2], "handlers") == 0) {
         struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
         sigaction(SIGINT, &action, NULL);
@@ -124,13 +163,13 @@ int main(int argc, char **argv)
         load(relative);
         CHECK(chdir("/") == 0);
         take(&before);
-        run(&before);
+        run(&before, threads);
         return 0;
     } else {
         CHECK(strcmp(argv[2], "plain") == 0);
     }
     take(&before);
     load(argv[1]);
-    run(&before);
+    run(&before, threads);
     return 0;
 }
