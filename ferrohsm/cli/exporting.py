@@ -228,7 +228,11 @@ def _write(arguments: argparse.Namespace, data: bytearray) -> None:
             descriptor = os.open(arguments.out, flags, 0o600)
         except FileExistsError:
             raise CommandError(f"{arguments.out} is there already", "--force replaces it") from None
-        _fill(descriptor, data)
+        try:
+            _fill(descriptor, data)
+        except BaseException:
+            os.unlink(arguments.out)  # made here, and a part of a key is of no use to its owner
+            raise
         return
     temporary = f"{arguments.out}.{os.getpid()}"
     try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import errno
 import json
 import os
 import stat
 
 import pytest
 
-from ferrohsm.cli import view
+from ferrohsm.cli import exporting, view
 
 USER = ("--pin-env", "PIN")
 KEY_SHAPE = {"object", "class", "type", "label", "id", "private", "size", "curve", "use"}
@@ -293,3 +295,16 @@ def test_json_errors_leave_stdout_empty(ferrohsm, token):
     done = ferrohsm("object", "list", "--json", "--pin-env", "NEW", code=4)
     assert done.stdout == ""
     assert json.loads(done.stderr)["error"]["name"] == "CKR_PIN_INCORRECT"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_nothing_of_an_export_that_failed_is_left(tmp_path, monkeypatch, force):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    place = tmp_path / "web.key"
+    arguments = argparse.Namespace(out=str(place), force=force)
+    with pytest.raises(OSError, match="no space left"):
+        exporting._write(arguments, bytearray(b"a private key"))
+    assert list(tmp_path.iterdir()) == []
