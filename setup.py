@@ -160,6 +160,8 @@ def kernels() -> Extension | None:
     include, library = openssl()
     link = link_flags()
     libraries = ["ws2_32", "crypt32", "advapi32", "user32"] if WINDOWS else ["pthread"]
+    objects, others = needed_by(library)
+    libraries += others
     if not WINDOWS and not MACOS:
         # No symbol of libcrypto leaves the library, none of the process's libcrypto gets in.
         link += ["-Wl,--exclude-libs,ALL", "-Wl,-Bsymbolic"]
@@ -168,7 +170,7 @@ def kernels() -> Extension | None:
         KERNELS,
         sources=sources,
         include_dirs=["include", "adapters/software/kernels", *include],
-        extra_objects=[library],
+        extra_objects=[library, *objects],
         libraries=libraries,
         extra_compile_args=compile_flags(),
         extra_link_args=link,
@@ -188,18 +190,48 @@ def openssl() -> tuple[list[str], str]:
             if library.exists():
                 return [str(Path(prefix) / "include")], str(library)
         sys.exit(f"FERROHSM_OPENSSL={prefix}: there is no {name} below it")
+    found = found_by_compiler(name)
+    if found is None:
+        sys.exit(
+            f"There is no static {name}: install libssl-dev, or set FERROHSM_OPENSSL=prefix of an OpenSSL"
+        )
+    return [], found
+
+
+def needed_by(library: str) -> tuple[list[str], list[str]]:
+    """Return what a static libcrypto needs beside the C library: static libraries, and names of shared ones.
+
+    Distributions build theirs with compression (zlib, zstd); the file for pkg-config beside it says so.
+    """
+    facts = Path(library).parent / "pkgconfig" / "libcrypto.pc"
+    private = ""
+    if facts.exists():
+        for line in facts.read_text().splitlines():
+            if line.startswith("Libs.private:"):
+                private = line.partition(":")[2]
+    names = [word[2:] for word in private.split() if word.startswith("-l")]
+    objects, others = [], []
+    for name in dict.fromkeys(names):
+        if name in ("dl", "pthread", "crypto"):
+            continue
+        found = found_by_compiler(f"lib{name}.a")
+        if found is None:
+            others.append(name)
+        else:
+            objects.append(found)
+    return objects, others
+
+
+def found_by_compiler(name: str) -> str | None:
+    """Return the path of a file of the system's libraries, None when there is none."""
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     try:
         found = subprocess.run(
             [*compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True
-        )
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        found = None
-    if found is None or not os.path.isabs(found.stdout.strip()):
-        sys.exit(
-            f"There is no static {name}: install libssl-dev, or set FERROHSM_OPENSSL=prefix of an OpenSSL"
-        )
-    return [], found.stdout.strip()
+        return None
+    return found if os.path.isabs(found) else None
 
 
 class BuildPython(build_py):

@@ -50,7 +50,15 @@ END
     if [ -z "${FERROHSM_OPENSSL:-}" ]; then
         static=$("${CC:-cc}" -print-file-name=libcrypto.a 2>/dev/null || true)
         case $static in
-            /*) ;;
+            /*)
+                # A libcrypto that compresses needs the compressors (Debian 13's does).
+                facts=${static%/*}/pkgconfig/libcrypto.pc
+                for pair in z:zlib1g-dev zstd:libzstd-dev; do
+                    grep -q "^Libs.private:.* -l${pair%%:*}\( \|\$\)" "$facts" 2>/dev/null || continue
+                    found=$("${CC:-cc}" -print-file-name="lib${pair%%:*}.so")
+                    [ "$found" != "lib${pair%%:*}.so" ] || printf '%s ' "${pair#*:}"
+                done
+                ;;
             *) printf 'libssl-dev ' ;;
         esac
     fi
@@ -71,6 +79,14 @@ and then this command again"
     apt-get update -qq </dev/null || say "warning: apt-get update failed; trying with the lists that are here"
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null >/dev/null ||
         die "apt-get could not install $*"
+}
+
+# Install what the build lacks; once more, for what only the first packages tell.
+install_build_packages() {
+    for _ in 1 2; do
+        # shellcheck disable=SC2046 # one word a package is what is wanted
+        install_packages $(missing_build_packages)
+    done
 }
 
 # Make the environment and install this tree into it, with the extras named by the argument ("" or "[test]").
