@@ -255,6 +255,13 @@ class SharedGeneration(Protocol):
         """
 
 
+class SharedLogin(Protocol):
+    """What a store offers beside `HardwareKeyStore` when others may make its token anew."""
+
+    def logged_in(self) -> bool:
+        """Say whether the keys of the last login are still held; `status` notices when they are of no use."""
+
+
 class AdapterSlot(Protocol):
     """A slot of an adapter: identity, description, token and engine."""
 

@@ -256,6 +256,14 @@ class Core:
         token = self._tokens.get(slot_id)
         return None if token is None else token.login_state
 
+    async def followed_login(self, slot_id: int) -> int | None:
+        """Return `login_state` after a look at whether another process has made the token anew."""
+        token = self._tokens.get(slot_id)
+        if token is None:
+            return None
+        await token.follow_login()
+        return token.login_state
+
     def login_epoch(self, slot_id: int) -> int:
         """Return a number that moves whenever what may be seen changes (login, logout, new token)."""
         token = self._tokens.get(slot_id)

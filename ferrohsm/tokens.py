@@ -182,6 +182,16 @@ class Token:
         self.login_state = user
         self.epoch += 1
 
+    async def follow_login(self) -> None:
+        """End the login here too if another process made the token anew, which ended it in the store."""
+        store = self.slot.store
+        logged_in = getattr(store, "logged_in", None)
+        if self.login_state is None or logged_in is None:
+            return
+        await store.status()
+        if not logged_in():
+            self._forget_login()
+
     async def check_pin(self, pin: bytearray) -> None:
         """Check the PIN of the one who is logged in, for a key that wants it at each use.
 

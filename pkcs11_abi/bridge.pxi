@@ -65,7 +65,30 @@ cdef object step(object coroutine):
 
 cdef object drive(Call *call, object coroutine):
     """Run a coroutine of the core for a call, on this thread or on the adapter's."""
-    return step(coroutine) if call.slot.is_inline else dispatch(call.session, call.exclusive, coroutine)
+    try:
+        return step(coroutine) if call.slot.is_inline else dispatch(call.session, call.exclusive, coroutine)
+    except HsmError:
+        if ferro_slot_try_enter(call.slot):  # else somebody logs in or out, and sees to it
+            try:
+                follow_login(call)
+            finally:
+                ferro_slot_leave(call.slot)
+        raise
+
+
+cdef object follow_login(Call *call):
+    """End a login that another process has ended by making the token anew; the caller has the slot's login alone."""
+    cdef ferro_slot_copy copy
+    ferro_slot_read(call.slot, &copy)
+    if copy.login == FERRO_NOBODY:
+        return
+    try:
+        if run(call.slot, call.session, core().followed_login(call.slot.id)) is not None:
+            return
+    except HsmError:
+        return
+    ferro_slot_logged_out(call.slot)
+    ferro_sessions_forget_slot(call.slot)
 
 
 cdef object run(ferro_slot *slot, ferro_session *session, object coroutine):

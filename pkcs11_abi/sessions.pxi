@@ -179,6 +179,7 @@ cdef CK_RV log_in_to_slot(Call *call) except *:
     cdef bint success = False
     cdef CK_RV rv
     session = core_session(call.session)
+    follow_login(call)
     rv = ferro_slot_begin_login(call.slot, user)
     if rv != CKR_OK:
         return rv

@@ -206,6 +206,10 @@ class TokenStore:
         finally:
             wipe(master)
 
+    def logged_in(self) -> bool:
+        """Say whether a login's keys are held; not any more once the token was made anew elsewhere."""
+        return self._private is not None or self._master is not None
+
     async def check_pin(self, user: int, pin: bytearray) -> None:
         """Check a PIN, with all that a wrong one brings."""
         wipe(await self._tried(user, pin))

@@ -12,7 +12,17 @@ from pathlib import Path
 
 import pytest
 from bench import Bench, initialize_token
-from cryptoki import PIN, SO_PIN, ULONG_MAX, Cryptoki, InitializeArguments, SessionInfo, TokenInfo, mechanism
+from cryptoki import (
+    PIN,
+    SO_PIN,
+    ULONG_MAX,
+    Cryptoki,
+    InitializeArguments,
+    SessionInfo,
+    TokenInfo,
+    mechanism,
+    template,
+)
 
 from ferrohsm import constants as ck
 
@@ -280,6 +290,48 @@ def test_a_token_of_another_process_is_an_event_and_can_be_used(bench: Bench, mo
     initialized = TokenInfo()
     p11("C_GetTokenInfo", free, initialized)
     assert bytes(initialized.label).rstrip() == b"theirs"
+
+
+MADE_ANEW = """
+import sys
+from bench import initialize_token
+from cryptoki import Cryptoki
+
+p11 = Cryptoki(sys.argv[1])
+p11("C_Initialize", None)
+initialize_token(p11, int(sys.argv[2]), b"anew")
+p11("C_Finalize", None)
+"""
+
+
+@pytest.mark.parametrize("user", [ck.CKU_USER, ck.CKU_SO])
+def test_a_token_that_another_process_makes_anew_is_logged_out(
+    bench: Bench, module_path: Path, user: int
+) -> None:
+    """Its objects are gone, a private one cannot be made without its keys, and a login helps."""
+    p11, session = bench.p11, bench.p11.open(bench.slot)
+    p11.login(session)
+    private = p11.aes(session, (ck.CKA_TOKEN, True), (ck.CKA_PRIVATE, True), (ck.CKA_LABEL, b"old"))
+    p11.transform("Encrypt", session, mechanism(ck.CKM_AES_ECB), private, bytes(16))
+    if user == ck.CKU_SO:
+        p11("C_Logout", session)
+        p11.login(session, ck.CKU_SO)
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    command = [sys.executable, "-c", MADE_ANEW, module_path, str(bench.slot)]
+    subprocess.run(command, check=True, cwd=bench.log.parent, env={**os.environ, "PYTHONPATH": path})
+    assert p11.find(session, (ck.CKA_LABEL, b"old")) == []
+    refused = p11.rv("C_EncryptInit", session, mechanism(ck.CKM_AES_ECB), private)
+    assert refused == "CKR_KEY_HANDLE_INVALID"
+    if user == ck.CKU_USER:
+        assert p11.state(session) == ck.CKS_RW_PUBLIC_SESSION
+        attributes = template((ck.CKA_CLASS, ck.CKO_DATA), (ck.CKA_TOKEN, True), (ck.CKA_PRIVATE, True))
+        refused = p11.rv("C_CreateObject", session, attributes, 3, c_ulong(0))
+        assert refused == "CKR_USER_NOT_LOGGED_IN"
+    else:
+        assert p11.rv("C_InitPIN", session, PIN, len(PIN)) == "CKR_USER_NOT_LOGGED_IN"
+    p11.login(session)
+    made = p11.data_object(session, (ck.CKA_TOKEN, True), (ck.CKA_PRIVATE, True), (ck.CKA_LABEL, b"new"))
+    assert p11.find(session, (ck.CKA_LABEL, b"new")) == [made]
 
 
 def test_finalize_wakes_a_waiting_call(bench: Bench) -> None:
