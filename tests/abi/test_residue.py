@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,9 @@ USES = {
 }
 
 
+@pytest.mark.skipif(
+    bool(os.environ.get("FERROHSM_SANITIZE")), reason="a sanitizer keeps what was freed, and maps terabytes"
+)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/mem")
 @pytest.mark.parametrize("on_token", [False, True], ids=["session", "token"])
 @pytest.mark.parametrize("way", USES)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from ctypes import c_ubyte, c_ulong
 from pathlib import Path
 
@@ -191,6 +192,49 @@ def test_pins_are_set_where_the_state_allows(bench: Bench) -> None:
     assert p11.rv("C_SetPIN", writer, PIN, len(PIN), b"1", 1) in ("CKR_PIN_LEN_RANGE", "CKR_PIN_INVALID")
     p11("C_SetPIN", writer, PIN, len(PIN), b"1234567", 7)
     p11.login(writer, pin=b"1234567")
+
+
+def test_wrong_pins_show_in_the_tokens_flags_lock_and_are_forgiven_by_the_so(
+    library: Cryptoki, configure: Callable[[str], None], tmp_path: Path
+) -> None:
+    low, final, locked = ck.CKF_USER_PIN_COUNT_LOW, ck.CKF_USER_PIN_FINAL_TRY, ck.CKF_USER_PIN_LOCKED
+    kdf = "[kdf]\nmemory_kib = 7168\npasses = 1\n"
+    pin = "[pin]\ntries = 3\ndelay = 0\nmin_length = 6\nmax_length = 8\n"
+    configure(f'data_dir = "{tmp_path}/data"\n{pin}{kdf}')
+    library("C_Initialize", None)
+    try:
+        slot, info = library.slots()[0], TokenInfo()
+        initialize_token(library, slot)
+
+        def flags() -> int:
+            library("C_GetTokenInfo", slot, info)
+            return int(info.flags) & (low | final | locked)
+
+        session = library.open(slot)
+        assert flags() == 0
+        assert (info.ulMinPinLen, info.ulMaxPinLen) == (6, 8)
+        for answer, shown in (
+            ("CKR_PIN_INCORRECT", low),
+            ("CKR_PIN_INCORRECT", low | final),
+            ("CKR_PIN_LOCKED", low | locked),
+        ):
+            assert library.rv("C_Login", session, ck.CKU_USER, b"wrong-pin", 9) == answer
+            assert flags() == shown
+        library("C_Finalize", None)
+        library("C_Initialize", None)
+        session = library.open(slot)
+        assert flags() == low | locked, "the count is on disk"
+        assert library.rv("C_Login", session, ck.CKU_USER, PIN, len(PIN)) == "CKR_PIN_LOCKED"
+        library.login(session, ck.CKU_SO)
+        for bad in (b"short", b"much-too-long"):
+            assert library.rv("C_InitPIN", session, bad, len(bad)) == "CKR_PIN_LEN_RANGE"
+        library("C_InitPIN", session, b"fresh-8", 7)
+        assert flags() == 0
+        library("C_Logout", session)
+        library.login(session, pin=b"fresh-8")
+        assert library.slots()[0] == slot
+    finally:
+        library.rv("C_Finalize", None)
 
 
 def test_init_token_refusals(bench: Bench) -> None:

@@ -26,6 +26,10 @@ def test_a_thousand_lives(run_host: Callable[..., Any], rounds: int, kind: str) 
     run_host("repeat", rounds, kind, timeout=300)
 
 
+def test_sessions_need_no_interpreter(run_host: Callable[..., Any]) -> None:
+    run_host("without_gil")
+
+
 def test_threads_come_and_go(run_host: Callable[..., Any]) -> None:
     run_host("threads", 4000, timeout=300)
 
