@@ -67,6 +67,7 @@ class Token:
         self.path = path
         self.config = settings or config()
         self.directory = TokenDirectory(str(path), self.config)
+        self._others: list[Token] = []
         listed = self.directory.tokens()
         self.serial, self.slot, self.store = listed[0] if listed else self._reserved()
 
@@ -121,10 +122,14 @@ class Token:
         return found
 
     def another(self) -> Token:
-        """Return the same token as another process would open it."""
-        return Token(self.path, self.config)
+        """Return the same token as another process would open it; it is closed with this one."""
+        other = Token(self.path, self.config)
+        self._others.append(other)
+        return other
 
     def close(self) -> None:
+        while self._others:
+            self._others.pop().close()
         step(self.directory.close())
 
     def edit(self, *statements: tuple[str, Sequence[object]]) -> None:

@@ -113,9 +113,14 @@ class TokenStore:
                 key = read_public_key(os.path.join(self.path, "public.key"))
                 public = PublicKeys(bytes(INCARNATION_SIZE), key)
                 database = Database(self.path, self._name, public, self._config.store)
-                database.open()
-                with database.read() as (_, records):
-                    public.incarnation = records.need("incarnation")
+                try:
+                    database.open()
+                    with database.read() as (_, records):
+                        public.incarnation = records.need("incarnation")
+                except BaseException:
+                    database.close()
+                    public.wipe()
+                    raise
                 self._database, self._public = database, public
             return self._database, self._public
 

@@ -51,8 +51,9 @@ def registered(token, p11_kit):
 
 def test_list_modules(token, registered, p11_kit):
     listing = token.run(*registered, p11_kit, "list-modules").stdout.decode()
+    # 0.24 prints "NAME: library", 0.25 "module: NAME" and the path below it.
     modules = re.split(r"\n(?=\S)", listing)
-    ours = next(module for module in modules if module.startswith(f"under-test-{os.getpid()}: "))
+    ours = next(module for module in modules if f"under-test-{os.getpid()}" in module.splitlines()[0])
     assert str(token.module.path) in ours
     assert re.search(rf"token: {token.label}\n", ours)
 

@@ -49,7 +49,9 @@ def test_initialize(home, need):
         "p11tool", provider, "--batch", "--login", "--set-pin=user-secret", "--list-all", "pkcs11:token=gnu",
         check=False,
     )
-    assert b"No matching objects" in listing.stdout + listing.stderr
+    # Newer ones show the profile objects, of a type that they do not know.
+    types = set(re.findall(rb"Type: (.*)", listing.stdout))
+    assert b"No matching objects" in listing.stdout + listing.stderr or types == {b"Unknown"}
 
 
 @pytest.mark.parametrize(

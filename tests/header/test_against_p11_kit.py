@@ -33,7 +33,13 @@ KNOWN_CONSTANTS = {
 # NSS's vendor attributes have names that 3.2 gave to attributes of CKO_TRUST.
 KNOWN_PREFIXES = ("CKA_TRUST_",)
 
-SKIPPED_STRUCTURES = {"CK_FUNCTION_LIST", "CK_FUNCTION_LIST_3_0", "CK_FUNCTION_LIST_3_2"}
+SKIPPED_STRUCTURES = {
+    "CK_FUNCTION_LIST",
+    "CK_FUNCTION_LIST_3_0",
+    "CK_FUNCTION_LIST_3_2",
+    # Of 3.0; p11-kit 0.25 has a member less than OASIS.
+    "CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS",
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,8 +105,9 @@ def test_shared_constants(compile_and_run: Callable[..., str]) -> None:
         n: v for n, v in found.items() if n not in KNOWN_CONSTANTS and not n.startswith(KNOWN_PREFIXES)
     }
     assert not unknown
-    # A known difference that has gone is to be taken off the list.
-    assert set(found) >= KNOWN_CONSTANTS & set(constants)
+    # A known difference that has gone is to be taken off the list; later versions have mended some.
+    if re.search(r"^#define\s+CRYPTOKI_VERSION_MAJOR\s+2$", OTHER.read_text(), re.MULTILINE):
+        assert set(found) >= KNOWN_CONSTANTS & set(constants)
 
 
 def test_sizes_and_offsets(compile_and_run: Callable[..., str]) -> None:

@@ -54,6 +54,18 @@ def static_libcrypto() -> tuple[list[str], str]:
     return [], "-l:libcrypto.a"
 
 
+def needed_libraries() -> list[str]:
+    """Return what the system's libcrypto.a needs besides: Debian 13's compresses."""
+    if os.environ.get("FERROHSM_OPENSSL"):
+        return []
+    found = subprocess.run(
+        [*COMPILER, "-print-file-name=libcrypto.a"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    facts = Path(found).parent / "pkgconfig" / "libcrypto.pc"
+    text = facts.read_text() if facts.exists() else ""
+    return [library for library in ("-lz", "-lzstd") if f"{library} " in text]
+
+
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Compile the host once for each way of looking at it."""
@@ -66,7 +78,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         command = [*COMPILER, "-std=gnu11", "-Wall", "-Wextra", "-Werror", *flags, *include]
         command += ["-I" + str(path) for path in (Path(__file__).parent, KERNELS, ROOT / "include")]
         command += ["-o", str(made[name]), str(Path(__file__).with_name("host.c")), *sources, library]
-        subprocess.run([*command, "-lpthread", "-ldl"], check=True)
+        subprocess.run([*command, *needed_libraries(), "-lpthread", "-ldl"], check=True)
     return made
 
 
