@@ -12,9 +12,6 @@ from typing import Any
 
 import pytest
 
-# A host that was compiled with a sanitizer reads its options from the environment.
-SANITIZER = {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
-
 sys.path.insert(0, str(Path(__file__).parent))
 from embed_build import build  # noqa: E402
 
@@ -33,8 +30,16 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return program
 
 
+@pytest.fixture(scope="session")
+def sanitizer_options() -> dict[str, str]:
+    """Return the variables from which a host that was compiled with a sanitizer reads its options."""
+    return {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
+
+
 @pytest.fixture
-def run_host(programs: Callable[[str], Path], home: Any) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run_host(
+    programs: Callable[[str], Path], home: Any, sanitizer_options: dict[str, str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a host program with the module's path and arguments; it has to end well, by default in silence."""
 
     def run(
@@ -52,7 +57,7 @@ def run_host(programs: Callable[[str], Path], home: Any) -> Callable[..., subpro
             text=True,
             timeout=timeout,
             check=False,
-            env={**home.environment, **SANITIZER, **(environment or {})},
+            env={**home.environment, **sanitizer_options, **(environment or {})},
             cwd=home.directory,
         )
         assert result.returncode == status, f"{result.returncode}\n{result.stdout}\n{result.stderr}"

@@ -113,7 +113,10 @@ def test_the_process_is_left_alone_by_the_runtimes_thread(
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root")
 def test_a_set_user_id_program_trusts_no_variable(
-    programs: Callable[[str], Path], home: Any, need: Callable[..., str], tmp_path: Path
+    programs: Callable[[str], Path],
+    home: Any,
+    need: Callable[..., str],
+    sanitizer_options: dict[str, str],
 ) -> None:
     """Neither FERROHSM_TRACE nor FERROHSM_CONF, which would name files for another's rights to write."""
     setpriv = need("setpriv", package="util-linux")
@@ -130,7 +133,12 @@ def test_a_set_user_id_program_trusts_no_variable(
         conf.write_text("no = such = thing")  # C_Initialize would say so
         result = subprocess.run(
             [*nobody, program, home.module.path, trace],
-            env={"FERROHSM_TRACE": str(trace), "FERROHSM_CONF": str(conf), "HOME": "/nonexistent"},
+            env={
+                **sanitizer_options,
+                "FERROHSM_TRACE": str(trace),
+                "FERROHSM_CONF": str(conf),
+                "HOME": "/nonexistent",
+            },
             capture_output=True,
             text=True,
             check=False,
