@@ -12,7 +12,19 @@ cdef CK_RV C_Initialize(CK_VOID_PTR pInitArgs) noexcept nogil:
     clear(&call)
     call.data = <CK_BYTE *>pInitArgs
     ferro_slots_resume()
-    return cross(initialize, &call)
+    cdef CK_RV rv = cross(initialize, &call)
+    if HOST != NULL and not HOST.hosted:
+        cross(collect_again, &call)
+    return rv
+
+
+cdef CK_RV collect_again(Call *call) except *:
+    """In an interpreter of our own: what was imported stays for good and is not looked at by the collector again."""
+    import gc
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+    return CKR_OK
 
 
 cdef CK_RV initialize(Call *call) except *:

@@ -221,6 +221,7 @@ cdef extern from "boot.h" nogil:
 
     ctypedef struct ferro_host:
         unsigned version
+        int hosted
         void (*pause)() noexcept nogil
         int (*resume)() noexcept nogil
         int (*python_usable)() noexcept nogil

@@ -280,10 +280,14 @@ static int start_own(void *library, char *message, size_t size)
 
 /* Import pkcs11_abi from our own site-packages, whatever else the interpreter finds under that name, and let its
  * `start` module prepare the rest. Where ours is not the environment's (pip install --target), it comes before that,
- * and after the standard library. */
+ * and after the standard library. Nothing is collected among what is being imported; the ABI lets it be collected again
+ * at the end of C_Initialize. */
 static const char bootstrap[] =
     "def start(site, hosted, before, parent):\n"
     "    import sys\n"
+    "    if not hosted:\n"
+    "        import gc\n"
+    "        gc.disable()\n"
     "    if hosted and 'pkcs11_abi' not in sys.modules:\n"
     "        from importlib.machinery import PathFinder\n"
     "        from _frozen_importlib import module_from_spec\n"

@@ -29,14 +29,17 @@ int main(int argc, char **argv)
     pthread_t thread;
     int (*ensure)(void);
     void (*release)(int);
+    int (*run)(const char *, void *);
     CHECK(argc > 1);
     load(argv[1]);
     OK(p11->C_Initialize(NULL));
     slot = token_slot();
     *(void **)&ensure = dlsym(RTLD_DEFAULT, "PyGILState_Ensure");
     *(void **)&release = dlsym(RTLD_DEFAULT, "PyGILState_Release");
-    CHECK(ensure != NULL && release != NULL);
+    *(void **)&run = dlsym(RTLD_DEFAULT, "PyRun_SimpleStringFlags");
+    CHECK(ensure != NULL && release != NULL && run != NULL);
     int state = ensure();
+    CHECK(run("import gc\nassert gc.isenabled()\n", NULL) == 0); /* it is off while C_Initialize imports */
     CHECK(pthread_create(&thread, NULL, sessions, NULL) == 0);
     for (int wait = 0; !done; wait++) {
         CHECK(wait < 60000);
