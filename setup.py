@@ -1,4 +1,4 @@
-"""Build FerroHSM: the C loader (libpkcs11.so), the ABI extension and the software adapter's kernels.
+"""Build FerroHSM: the C loader (libpkcs11.so), the ABI, the software adapter's kernels, the benchmark driver.
 
 Switches, all environment variables:
 
@@ -26,6 +26,7 @@ MACOS = sys.platform == "darwin"
 LOADER = "pkcs11_abi.libpkcs11"
 LOADER_FILE = {"win32": "pkcs11.dll", "darwin": "libpkcs11.dylib"}.get(sys.platform, "libpkcs11.so")
 KERNELS = "ferrohsm_adapters.software._kernels"
+DRIVER = "ferrohsm_bench.driver_program"
 SANITIZE = os.environ.get("FERROHSM_SANITIZE", "")
 
 
@@ -180,6 +181,24 @@ def kernels() -> Extension | None:
     )
 
 
+def driver() -> list[Extension]:
+    """Return the benchmarks' driver: a program, because modules are measured in a process without Python."""
+    if not sys.platform.startswith("linux"):  # it reads /proc and wants pthread_barrier_t
+        return []
+    return [
+        Extension(
+            DRIVER,
+            sources=paths("benchmarks/driver/*.c"),
+            include_dirs=["include", "benchmarks/driver", *openssl()[0]],
+            define_macros=[("_GNU_SOURCE", "1")],
+            libraries=["pthread", "dl"],
+            extra_compile_args=[*compile_flags(), "-Wall", "-Wextra"],
+            extra_link_args=link_flags(),
+            depends=paths("benchmarks/driver/*.h") + paths("include/*.h"),
+        )
+    ]
+
+
 def openssl() -> tuple[list[str], str]:
     """Return the include folders and the static libcrypto that the kernels are built with."""
     prefix = os.environ.get("FERROHSM_OPENSSL")
@@ -266,8 +285,35 @@ class BuildExtensions(build_ext):
                 extension.sources.append(str(source))
         super().run()
 
+    def build_extension(self, ext: Extension) -> None:
+        """Link the driver as a program; everything else is a library."""
+        if ext.name != DRIVER:
+            super().build_extension(ext)
+            return
+        target = Path(self.get_ext_fullpath(ext.name))
+        newest = max((ROOT / name).stat().st_mtime for name in [*ext.sources, *ext.depends])
+        if not self.force and target.exists() and target.stat().st_mtime > newest:
+            return
+        objects = self.compiler.compile(
+            ext.sources,
+            output_dir=self.build_temp,
+            macros=ext.define_macros,
+            include_dirs=ext.include_dirs,
+            extra_postargs=ext.extra_compile_args,
+            depends=ext.depends,
+        )
+        self.compiler.link_executable(
+            objects,
+            target.name,
+            output_dir=str(target.parent),
+            libraries=ext.libraries,
+            extra_postargs=ext.extra_link_args,
+        )
+
     def get_ext_filename(self, fullname: str) -> str:
-        """Return libpkcs11.so's own name; everything else is a Python module."""
+        """Return libpkcs11.so's and the driver's own names; everything else is a Python module."""
+        if fullname == DRIVER or fullname == DRIVER.rpartition(".")[2]:
+            return os.path.join(*fullname.split("."))
         if fullname == LOADER or fullname == LOADER.rpartition(".")[2]:
             return os.path.join(*fullname.split(".")[:-1], LOADER_FILE)
         return str(super().get_ext_filename(fullname))
@@ -288,19 +334,19 @@ def extensions() -> list[Extension]:
     modules = [module for module in (abi(), kernels()) if module is not None]
     directives = {"language_level": 3, "embedsignature": False}
     translated = cythonize(modules, include_path=["include", "pkcs11_abi"], compiler_directives=directives)
-    return [loader(), *translated]
+    return [loader(), *driver(), *translated]
 
 
 def packages() -> list[str]:
     """Return the packages under the names they are installed with."""
     ours = find_packages(str(ROOT), include=["ferrohsm", "ferrohsm.*", "pkcs11_abi"])
     adapters = find_packages(str(ROOT / "adapters"))
-    return [*ours, "ferrohsm_adapters", *(f"ferrohsm_adapters.{name}" for name in adapters)]
+    return [*ours, "ferrohsm_bench", "ferrohsm_adapters", *(f"ferrohsm_adapters.{name}" for name in adapters)]
 
 
 setup(
     packages=packages(),
-    package_dir={"ferrohsm_adapters": "adapters"},
+    package_dir={"ferrohsm_adapters": "adapters", "ferrohsm_bench": "benchmarks"},
     package_data={"ferrohsm": ["py.typed"]},
     include_package_data=False,
     ext_modules=extensions(),

@@ -52,12 +52,24 @@ class Parser(argparse.ArgumentParser):
 
 def build() -> Parser:
     """Return the whole tree."""
-    from ferrohsm.cli import completion, config, demo, doctor, key, object, p11_kit, paths, token, version
+    from ferrohsm.cli import (
+        bench,
+        completion,
+        config,
+        demo,
+        doctor,
+        key,
+        object,
+        p11_kit,
+        paths,
+        token,
+        version,
+    )
 
     parser = Parser(prog="ferrohsm", description=_DESCRIPTION, epilog=_examples(_EXAMPLES) + "\n\n" + _EPILOG)
     parser.add_argument("--version", action="version", version=f"ferrohsm {__version__}")
     nouns = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (token, object, key, paths, p11_kit, config, doctor, demo, completion, version):
+    for module in (token, object, key, paths, p11_kit, config, doctor, demo, bench, completion, version):
         module.register(nouns)
     return parser
 
@@ -76,13 +88,18 @@ def verb(
     *,
     more: str = "",
     examples: Sequence[tuple[str, str]] = (),
+    json_file: bool = False,
 ) -> argparse.ArgumentParser:
-    """Add a command that runs `run`; every one has ``--json`` and ``--config``."""
+    """Add a command that runs `run`; every one has ``--json``; a file's where `json_file` is set."""
     description = sentence(text) + (f"\n\n{more}" if more else "")
     parser: argparse.ArgumentParser = parent.add_parser(
         name, help=text, description=description, epilog=_examples(examples)
     )
-    parser.add_argument("--json", action="store_true", help="print JSON; errors too, on stderr")
+    if json_file:
+        text = "write JSON to a file, or print it; errors are JSON too"
+        parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help=text)
+    else:
+        parser.add_argument("--json", action="store_true", help="print JSON; errors too, on stderr")
     parser.add_argument("--config", metavar="FILE", help="use this configuration file")
     parser.set_defaults(run=run)
     return parser
