@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from ferrohsm.errors import DeviceError
 from ferrohsm.settings import StoreSettings
 from ferrohsm.store import files, schema
+from ferrohsm.store.access import INCARNATION_SIZE, Access, read_public_key
 from ferrohsm.store.database import Records
 from ferrohsm.store.generation import fresh
 from ferrohsm.store.index import Chain
-from ferrohsm.store.records import Row, open_attributes
+from ferrohsm.store.records import Row, open_attributes, open_secrets
 from ferrohsm.store.sealing import PublicKeys
-from ferrohsm.store.token import INCARNATION_SIZE, TokenStore, read_public_key
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 _MAGIC = b"FerroBackup1\n"
 _HEAD = struct.Struct("<16sQQQ")
 _PART = 1 << 20
+_LATEST = 1 << 62  # no file system goes further
 
 
-def write(store: TokenStore, path: str, step: Callable[[int, int], None]) -> None:
+def write(store: Access, path: str, step: Callable[[int, int], None]) -> None:
     """Write a backup to a new file; an interrupted one leaves no file."""
     database, _ = store.database()
     private = StoreSettings()  # 0600, no group: a backup is nobody else's business
@@ -65,7 +66,7 @@ def write(store: TokenStore, path: str, step: Callable[[int, int], None]) -> Non
             files.remove(copy + suffix)
 
 
-def _pack(store: TokenStore, copy: str, path: str) -> None:
+def _pack(store: Access, copy: str, path: str) -> None:
     key_path = os.path.join(store.path, "public.key")
     made = os.stat(key_path).st_mtime_ns
     digest = sha256()
@@ -92,7 +93,7 @@ def unpack(path: str, directory: str, place: StoreSettings, step: Callable[[int,
         with open(path, "rb") as file:
             serial, made = _unpack(file, path, directory, place, step)
         _verify(directory, serial, place)
-        os.utime(os.path.join(directory, "public.key"), ns=(made, made))
+        os.utime(os.path.join(directory, "public.key"), ns=(min(made, _LATEST), min(made, _LATEST)))
         files.sync_directory(directory)
     except sqlite3.Error as error:
         raise schema.refusal(error, path) from None
@@ -155,8 +156,8 @@ def _verify(directory: str, serial: str, place: StoreSettings) -> None:
         for _ in Chain(db, public.chain_key).all():
             pass
         readable = "SELECT oid, private, version, attributes, secrets FROM object WHERE private = 0"
-        for row in db.execute(readable):
-            open_attributes(name, public, None, Row(*row))
+        for row in map(Row._make, db.execute(readable)):
+            open_secrets(name, public, None, row, open_attributes(name, public, None, row))
         db.execute("PRAGMA journal_mode=WAL")
         number, _ = records.counter()
     finally:

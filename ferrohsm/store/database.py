@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 IDLE = 4
 """How many connections are kept for the next call."""
+IDLE_OF_ALL = 64
+"""How many are kept of all tokens together: a host may have few descriptors and many tokens."""
 NAMES = frozenset(("counter", "incarnation", "label", "so-pin", "so-tries", "user-pin", "user-tries"))
 """The records that there are; ``user-pin`` is missing until the user has a PIN."""
 _COUNTER = struct.Struct("<QQ")
@@ -38,7 +40,9 @@ _DAMAGED = "the token's own records are damaged or were changed: restore a backu
 _abandoned: list[object] = []
 # The files of which SQLite believes, wrongly, that this process has them open.
 _tainted: set[tuple[int, int] | None] = set()
-_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+# A plain dictionary is listed in one step, whatever other threads do; a WeakSet is not.
+_databases: dict[int, weakref.ref[Database]] = {}
+_fork_is_near = False
 
 
 class Records:
@@ -144,14 +148,15 @@ class Database:
         self._writer = allocate_lock()
         self._idle: list[sqlite3.Connection] = []
         self._used = 0
-        self._forking = False
+        self._forking = _fork_is_near
         self._pid = os.getpid()
         self._rest: tuple[int, int, int] | None = None
         self._identity = files.identity(self.path)
         self._mode = ""
         self._generation = Generation(os.path.join(directory, "generation"), place)
         self._generation.open()
-        _databases.add(self)
+        number = id(self)
+        _databases[number] = weakref.ref(self, lambda _: _databases.pop(number, None))
 
     @property
     def write_protected(self) -> bool:
@@ -197,10 +202,11 @@ class Database:
             self._give(db, keep)
 
     @contextmanager
-    def write(self, *, lasting: bool = True) -> Iterator[Transaction]:
+    def write(self, *, lasting: bool = True, announced: bool = True) -> Iterator[Transaction]:
         """Give the only write transaction; it is on disk when the block has ended without an exception.
 
         Unless it is `lasting`, a power failure may take it back, as a whole; a killed process cannot.
+        Unless it is `announced`, the generation stays: the block must leave all objects as they are.
         """
         if self.write_protected:
             raise TokenWriteProtected("the token's medium cannot be written")
@@ -219,8 +225,12 @@ class Database:
                 transaction = Transaction(db, Records(db, self._serial, self._public.mac_key))
                 transaction.number = self._generation.after(transaction.number)
                 yield transaction
-                transaction.records.count(transaction.number, transaction.oid)
-                self._commit(db, transaction.number)
+                if announced:
+                    transaction.records.count(transaction.number, transaction.oid)
+                    self._generation.begin(transaction.number)
+                self._retry(db, "COMMIT")
+                if announced:
+                    self._generation.done(transaction.number)
                 if not lasting:
                     db.execute("PRAGMA synchronous=FULL")
                 keep = True
@@ -236,15 +246,6 @@ class Database:
                 self._give(db, keep)
         finally:
             self._writer.release()
-
-    def _commit(self, db: sqlite3.Connection, number: int) -> None:
-        self._generation.begin(number)
-        try:
-            self._retry(db, "COMMIT")
-        except BaseException:
-            self._generation.withdraw(number)
-            raise
-        self._generation.done(number)
 
     def _retry(self, db: sqlite3.Connection, statement: str) -> None:
         """Execute a statement that may find another connection in the way."""
@@ -294,23 +295,15 @@ class Database:
         for db in idle:
             db.close()
 
-    def mark_gone(self) -> None:
-        """Tell other processes that the token is deleted."""
-        self._generation.mark_gone()
-
     def generation_words(self) -> memoryview | None:
         """Return the generation's words, see `ferrohsm.adapters.SharedGeneration`."""
         return self._generation.words()
 
     def copy(self, to: sqlite3.Connection, step: Callable[[int, int], None]) -> None:
         """Copy the file, page by page and as of one commit, while it is in use."""
-        db = self._take()
-        try:
+        # Within a read transaction, or every commit of another process would make it start again.
+        with self.read() as (db, _):
             db.backup(to, pages=64, progress=lambda _, left, total: step(total - left, total))
-        except sqlite3.Error as error:
-            raise schema.refusal(error, self.path) from None
-        finally:
-            self._give(db, True)
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         if self.write_protected:
@@ -355,6 +348,8 @@ class Database:
             raise
 
     def _give(self, db: sqlite3.Connection, keep: bool) -> None:
+        if len(_databases) > IDLE_OF_ALL // IDLE:
+            _make_room(self)
         with self._lock:
             if keep and self._pid == os.getpid() and not self._forking and len(self._idle) < IDLE:
                 self._idle.append(db)
@@ -369,7 +364,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         identity = files.identity(self.path)
-        if identity != self._identity:
+        if identity is None or identity != self._identity:
             raise DeviceRemoved("the token was deleted or replaced")
         if identity in _tainted:
             raise DeviceError("the process was forked while it used the token: this needs a new program")
@@ -412,7 +407,8 @@ class Database:
 
     def _before_fork(self) -> None:
         """Close what is idle; a call that is under way closes its own when it ends, which is waited for."""
-        self._forking = True
+        with self._lock:
+            self._forking = True
         deadline = time.monotonic() + self._place.busy_timeout + 2.0
         while self._used and time.monotonic() < deadline:
             time.sleep(0.0005)
@@ -436,13 +432,34 @@ class Database:
             self._generation.open()
 
 
+def _live() -> list[Database]:
+    found = [reference() for reference in list(_databases.values())]
+    return [database for database in found if database is not None]
+
+
+def _make_room(used: Database) -> None:
+    """Close what is kept of other tokens while it is too much, the longest known first."""
+    databases = _live()
+    count = sum(len(database._idle) for database in databases)
+    for database in databases:
+        if count < IDLE_OF_ALL:
+            break
+        if database is not used:
+            count -= len(database._idle)
+            database._close_idle()
+
+
 def _before_fork() -> None:
-    for database in list(_databases):
+    global _fork_is_near
+    _fork_is_near = True
+    for database in _live():
         database._before_fork()
 
 
 def _after_fork(database_method: Callable[[Database], None]) -> None:
-    for database in list(_databases):
+    global _fork_is_near
+    _fork_is_near = False
+    for database in _live():
         database_method(database)
 
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 from ferrohsm.errors import DeviceError, DeviceRemoved, HsmError, TokenNotPresent, TokenWriteProtected
 from ferrohsm.store import files, schema
+from ferrohsm.store.access import INCARNATION_SIZE, Access, first_pin, public_key_file, write_first
 from ferrohsm.store.database import Records
-from ferrohsm.store.generation import fresh
+from ferrohsm.store.generation import Generation, fresh
 from ferrohsm.store.sealing import KEY_SIZE, PublicKeys, wipe
-from ferrohsm.store.token import INCARNATION_SIZE, TokenStore, public_key_file, write_first
+from ferrohsm.store.token import TokenStore
 
 if TYPE_CHECKING:
     from ferrohsm.config import Config
@@ -60,10 +61,11 @@ class TokenDirectory:
             store = self._store(serial)
             store.listed_free = False
             found.append((serial, slot_id(serial), store))
-        for serial in set(self._stores) - {serial for serial, _, _ in found}:
-            if not self._stores[serial].listed_free:
+        there = {serial for serial, _, _ in found}
+        for serial, store in list(self._stores.items()):
+            if serial not in there and not store.listed_free:
                 # Deleted by another process. Calls that are under way end with an error of their own.
-                del self._stores[serial]
+                self._drop(serial, store)
         return found
 
     def reserved(self) -> tuple[str, int, TokenStore] | None:
@@ -77,7 +79,7 @@ class TokenDirectory:
                 return None
         for other, store in list(self._stores.items()):
             if store.listed_free and other != serial:
-                del self._stores[other]
+                self._drop(other, store)
         store = self._store(serial)
         store.listed_free = True
         return serial, slot_id(serial), store
@@ -86,15 +88,17 @@ class TokenDirectory:
         """Delete a token for good; whoever uses it is told at its next call."""
         store = self._existing(serial)
         with self._locked():
-            store.mark_gone()
+            generation = Generation(os.path.join(store.path, "generation"), self._place)
+            if generation.open():  # a damaged token can be deleted as well
+                generation.mark_gone()
             gone = os.path.join(self.path, f".deleted-{serial}-{os.urandom(4).hex()}")
             try:
                 os.rename(store.path, gone)
                 files.sync_directory(self.path)
-                files.remove_tree(gone)
             except OSError as error:
                 raise files.refusal(error, f"cannot delete {store.path}") from None
-        self._stores.pop(serial, None)
+            self._sweep()
+        self._drop(serial, store)
 
     def backup(self, serial: str, path: str, step: Callable[[int, int], None]) -> None:
         """Write a copy of a token, as of one commit, to a file that must not be there."""
@@ -118,7 +122,7 @@ class TokenDirectory:
                     raise DeviceError(f"token {taken[slot_id(serial)]} has the slot id that {serial} needs")
                 self._move_in(temporary, serial)
             except BaseException:
-                files.remove_tree(temporary)
+                self._sweep()
                 raise
             reserved = self._reserved_serial()
             if reserved is None or slot_id(reserved) == slot_id(serial):
@@ -133,7 +137,7 @@ class TokenDirectory:
 
     # Making a token
 
-    def _claim(self, store: TokenStore, so_pin: bytearray, label: str) -> None:
+    def _claim(self, store: Access, so_pin: bytearray, label: str) -> None:
         """Make the reserved token. Raises ``DeviceRemoved`` when another process was faster."""
         with self._locked():
             self._sweep()
@@ -144,7 +148,7 @@ class TokenDirectory:
                 self._build(temporary, store.serial, so_pin, label)
                 self._move_in(temporary, store.serial)
             except BaseException:
-                files.remove_tree(temporary)
+                self._sweep()
                 raise
             self._reserve()
 
@@ -155,6 +159,7 @@ class TokenDirectory:
         key = public_key_file(master)
         database = os.path.join(path, "token.db")
         try:
+            record = first_pin(so_pin, name, public.incarnation, public, self._config)
             files.make_directory(path, self._place)
             files.create(os.path.join(path, "public.key"), key, self._place)
             files.create(os.path.join(path, "generation"), fresh(1), self._place)
@@ -165,7 +170,7 @@ class TokenDirectory:
                 db.execute("BEGIN IMMEDIATE")
                 schema.create(db)
                 records = Records(db, name, public.mac_key)
-                write_first(db, records, name, public, so_pin, label, self._config)
+                write_first(db, records, public, public.incarnation, record, label)
                 records.count(1, 0)
                 db.execute("COMMIT")
             finally:
@@ -191,9 +196,12 @@ class TokenDirectory:
 
     def _sweep(self) -> None:
         """Remove what processes that were killed left behind; the lock is held, so nobody works on it."""
-        for name in os.listdir(self.path):
-            if name.startswith((".new-", ".deleted-")):
-                files.remove_tree(os.path.join(self.path, name))
+        try:
+            for name in os.listdir(self.path):
+                if name.startswith((".new-", ".deleted-")):
+                    files.remove_tree(os.path.join(self.path, name))
+        except OSError:
+            pass  # it is in nobody's way, and the next one tries again
 
     # The reserved serial
 
@@ -242,9 +250,14 @@ class TokenDirectory:
     def _store(self, serial: str) -> TokenStore:
         store = self._stores.get(serial)
         if store is None:
-            store = TokenStore(os.path.join(self.path, serial), serial, self._config, self._claim)
-            self._stores[serial] = store
+            made = TokenStore(os.path.join(self.path, serial), serial, self._config, self._claim)
+            store = self._stores.setdefault(serial, made)  # another thread may list at the same moment
         return store
+
+    def _drop(self, serial: str, store: TokenStore) -> None:
+        if self._stores.get(serial) is store:
+            del self._stores[serial]
+        store.shut()
 
     def _existing(self, serial: str) -> TokenStore:
         if not is_serial(serial) or not os.path.isdir(os.path.join(self.path, serial)):

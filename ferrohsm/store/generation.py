@@ -31,20 +31,21 @@ _AHEAD = 1 << 20
 class Generation:
     """One mapping of the counter; without one, `settled` is always None."""
 
-    __slots__ = ("_map", "_path", "_place", "_shared", "_words", "identity", "writable")
+    __slots__ = ("_path", "_place", "_shared", "_words", "identity", "writable")
 
     def __init__(self, path: str, place: StoreSettings) -> None:
         self._path = path
         self._place = place
-        self._map: mmap.mmap | None = None
         self._words: memoryview | None = None
         self._shared: memoryview | None = None
         self.identity: tuple[int, int] | None = None
         self.writable = False
 
     def open(self) -> bool:
-        """Map the file; say whether that worked."""
-        self.close()
+        """Map the file; say whether that worked.
+
+        What was mapped before is only let go of: another thread may be reading it.
+        """
         for flags, access in ((os.O_RDWR, mmap.ACCESS_WRITE), (os.O_RDONLY, mmap.ACCESS_READ)):
             try:
                 descriptor = files.open_regular(self._path, flags, SIZE)
@@ -60,12 +61,13 @@ class Generation:
             if mapped[:8] != MAGIC:
                 mapped.close()
                 continue
-            self._map = mapped
-            self._words = memoryview(mapped).cast("Q")
-            self._shared = self._words[BEGUN : GONE + 1]
+            words = memoryview(mapped).cast("Q")
             self.identity = (about.st_dev, about.st_ino)
             self.writable = access == mmap.ACCESS_WRITE
+            self._shared = words[BEGUN : GONE + 1]
+            self._words = words
             return True
+        self.close()
         return False
 
     def settled(self) -> int | None:
@@ -105,24 +107,25 @@ class Generation:
         """
         if not self.writable or self.gone() or not self.current():
             self._make(number)
-        if self._words is not None:
-            self._words[BEGUN] = number
+        words = self._words
+        if words is not None:
+            words[BEGUN] = number
 
     def done(self, number: int) -> None:
-        """Say that commit `number` is on disk."""
-        if self._words is not None and self._words[BEGUN] == number:
-            self._words[DONE] = number
+        """Say that commit `number` is on disk.
 
-    def withdraw(self, number: int) -> None:
-        """Say that commit `number` failed; the caller still holds the write lock."""
-        if self._words is not None and self.writable:
-            self._words[BEGUN] = number - 1
-            self._words[DONE] = number - 1
+        Nothing is said about one that failed: SQLite may have given its lock back already, and what an
+        interrupted commit had written may still be found whole. The readers ask until the next one.
+        """
+        words = self._words
+        if words is not None and words[BEGUN] == number:
+            words[DONE] = number
 
     def mark_gone(self) -> None:
         """Tell everyone who maps this file to look for another."""
-        if self._words is not None and self.writable:
-            self._words[GONE] = 1
+        words = self._words
+        if words is not None and self.writable:
+            words[GONE] = 1
 
     def words(self) -> memoryview | None:
         """Return *begun*, *done* and *gone* for those who watch them without Python.
@@ -132,19 +135,10 @@ class Generation:
         return self._shared
 
     def close(self) -> None:
-        """Unmap the file."""
-        words, self._words = self._words, None
-        mapped, self._map = self._map, None
-        self._shared = None
+        """Let go of the file: it is unmapped when the last one who reads it stops."""
+        self._words = self._shared = None
         self.identity = None
         self.writable = False
-        if words is not None:
-            words.release()
-        if mapped is not None:
-            try:
-                mapped.close()
-            except BufferError:
-                pass  # somebody watches: it is unmapped when the last one stops
 
     def _make(self, number: int) -> None:
         found = self.open()

@@ -134,6 +134,8 @@ class Chain:
                 yield int.from_bytes(here[TAG_SIZE:], "big")
                 before, link = here, following
             raise DeviceError(_BROKEN)
+        except TypeError:  # a damaged cell may be of any type
+            raise DeviceError(_BROKEN) from None
         finally:
             cursor.close()
 
@@ -157,7 +159,9 @@ class Chain:
             cursor.close()
 
     def _check(self, before: bytes, after: bytes, link: bytes) -> None:
-        if not isinstance(link, bytes) or not hmac.compare_digest(self.mac(before, after), link):
+        # A damaged cell may be of any type.
+        whole = isinstance(before, bytes) and isinstance(after, bytes) and isinstance(link, bytes)
+        if not whole or not hmac.compare_digest(self.mac(before, after), link):
             raise DeviceError(_BROKEN)
 
     def mac(self, key: bytes, after: bytes) -> bytes:

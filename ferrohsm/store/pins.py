@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import struct
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ferrohsm.errors import DeviceError, PinIncorrect
 from ferrohsm.settings import KdfSettings, PinPolicy
-from ferrohsm.store.sealing import KEY_SIZE, PublicKeys, seal, unseal, wipe
+from ferrohsm.store.sealing import KEY_SIZE, seal, unseal, wipe
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _HEAD = struct.Struct("<BIII16s")
 _TRIES = struct.Struct("<IQ")
@@ -43,29 +46,53 @@ class Tries(NamedTuple):
         """Return the count with one more failure, now."""
         return Tries(self.failures + 1, time.time_ns() // 1_000_000)
 
-    def wait(self, policy: PinPolicy) -> float:
-        """Return the seconds until the next try may be made; a clock that was set back costs one delay."""
-        delay = policy.delay_after(self.failures)
-        since = time.time() - self.last / 1000
-        return min(max(delay - since, 0.0), delay)
+
+class Patience:
+    """What a caller has waited already, by a clock that nobody sets: one set back costs one delay."""
+
+    __slots__ = ("_since", "_tries")
+
+    def __init__(self) -> None:
+        self._tries: Tries | None = None
+        self._since = 0.0
+
+    def left(self, tries: Tries, policy: PinPolicy) -> float:
+        """Return the seconds until the try after `tries` may be made."""
+        if tries != self._tries:
+            self._tries, self._since = tries, time.monotonic()
+        delay = policy.delay_after(tries.failures)
+        waited = max(time.time() - tries.last / 1000, time.monotonic() - self._since)
+        return max(delay - waited, 0.0)
 
 
 FRESH = Tries(0, 0).pack()
 
 
+class Owner(NamedTuple):
+    """What a PIN's record belongs to: a token, its incarnation, and ``CKU_SO`` or ``CKU_USER``."""
+
+    serial: bytes
+    incarnation: bytes
+    user: int
+
+    def bound(self, head: bytes) -> bytes:
+        """Return what the record is sealed with."""
+        return b"pin\0" + self.serial + self.incarnation + bytes([self.user]) + head
+
+
 def _wrapping_key(
-    pin: bytearray, public: PublicKeys, salt: bytes, memory: int, passes: int, lanes: int
+    pin: bytearray, pepper: bytes, salt: bytes, memory: int, passes: int, lanes: int
 ) -> bytearray:
     from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
     out = bytearray(KEY_SIZE)
     Argon2id(
-        salt=salt, length=KEY_SIZE, iterations=passes, lanes=lanes, memory_cost=memory, secret=public.pepper
+        salt=salt, length=KEY_SIZE, iterations=passes, lanes=lanes, memory_cost=memory, secret=pepper
     ).derive_into(pin, out)  # type: ignore[arg-type]
     return out
 
 
-def _cipher_of(key: bytearray) -> object:
+def _cipher_of(key: bytearray) -> AESGCM:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     try:
@@ -74,17 +101,15 @@ def _cipher_of(key: bytearray) -> object:
         wipe(key)
 
 
-def wrap(
-    master: bytearray, pin: bytearray, user: int, serial: bytes, public: PublicKeys, kdf: KdfSettings
-) -> bytes:
+def wrap(master: bytearray, pin: bytearray, owner: Owner, pepper: bytes, kdf: KdfSettings) -> bytes:
     """Return the record of `master` under `pin`."""
     salt = os.urandom(16)
     head = _HEAD.pack(_VERSION, kdf.memory_kib, kdf.passes, _LANES, salt)
-    cipher = _cipher_of(_wrapping_key(pin, public, salt, kdf.memory_kib, kdf.passes, _LANES))
-    return head + seal(cipher, master, _bound(head, user, serial, public))  # type: ignore[arg-type]
+    cipher = _cipher_of(_wrapping_key(pin, pepper, salt, kdf.memory_kib, kdf.passes, _LANES))
+    return head + seal(cipher, master, owner.bound(head))
 
 
-def unwrap(record: bytes, pin: bytearray, user: int, serial: bytes, public: PublicKeys) -> bytearray:
+def unwrap(record: bytes, pin: bytearray, owner: Owner, pepper: bytes) -> bytearray:
     """Return the private key. Raises `PinIncorrect`; the record itself was verified by its MAC."""
     head, sealed = record[: _HEAD.size], record[_HEAD.size :]
     if len(head) != _HEAD.size:
@@ -93,9 +118,9 @@ def unwrap(record: bytes, pin: bytearray, user: int, serial: bytes, public: Publ
     bounded = 8 * lanes <= memory <= _MEMORY_LIMIT and 0 < passes <= 1000 and 0 < lanes <= 64
     if version != _VERSION or not bounded:
         raise DeviceError("a PIN's record is damaged")
-    cipher = _cipher_of(_wrapping_key(pin, public, salt, memory, passes, lanes))
+    cipher = _cipher_of(_wrapping_key(pin, pepper, salt, memory, passes, lanes))
     try:
-        return unseal(cipher, sealed, _bound(head, user, serial, public))  # type: ignore[arg-type]
+        return unseal(cipher, sealed, owner.bound(head))
     except DeviceError:
         raise PinIncorrect() from None
 
@@ -104,7 +129,3 @@ def outdated(record: bytes, kdf: KdfSettings) -> bool:
     """Say whether a record was made with less than the configuration asks for now."""
     _, memory, passes, _, _ = _HEAD.unpack(record[: _HEAD.size])
     return bool(memory < kdf.memory_kib or passes < kdf.passes)
-
-
-def _bound(head: bytes, user: int, serial: bytes, public: PublicKeys) -> bytes:
-    return b"pin\0" + serial + public.incarnation + bytes([user]) + head

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -14,8 +15,10 @@ import pytest
 from store_support import PIN, SO_PIN, Token, child, data, ended, secret_key
 
 from ferrohsm import constants as ck
-from ferrohsm.errors import DeviceRemoved, HsmError
+from ferrohsm.errors import DeviceError, DeviceRemoved, HsmError, PinIncorrect
 from ferrohsm.runtime import step
+from ferrohsm.store import database
+from ferrohsm.store.database import Database
 from ferrohsm.store.generation import Generation
 
 SOAK = os.environ.get("FERROHSM_SOAK") == "1"
@@ -230,14 +233,9 @@ def test_a_writer_killed_between_its_marks_does_not_blind_the_readers(token: Tok
     reader = token.another().login()
 
     before = reader.store.generation()
-    original = Generation.done
-    calls = []
 
     def die(self: Generation, number: int) -> None:
-        calls.append(number)
-        if len(calls) == 3:  # after the two commits of a login
-            os.kill(os.getpid(), signal.SIGKILL)
-        original(self, number)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def killed() -> None:
         Generation.done = die  # type: ignore[method-assign]
@@ -249,6 +247,60 @@ def test_a_writer_killed_between_its_marks_does_not_blind_the_readers(token: Tok
     assert reader.labels() == ["committed, not marked"]
     reader.create(data("next"))
     assert reader.store.generation() != after
+
+
+def test_a_commit_that_failed_after_it_was_written_does_not_blind_the_readers(
+    token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the disk reports an error for the last fsync: the commit may be found after all."""
+    reader = token.another().login()
+    before = reader.store.generation()
+    original = Database._retry
+
+    def fail(self: Database, db: sqlite3.Connection, statement: str) -> None:
+        original(self, db, statement)
+        if statement == "COMMIT":
+            raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch, pytest.raises(DeviceError):
+        patch.setattr(Database, "_retry", fail)
+        token.create(data("reported as failed"))
+    assert reader.store.generation() != before
+    token.create(data("next"))
+    assert reader.labels() == ["reported as failed", "next"]
+
+
+def test_a_login_gives_nobody_a_reason_to_look_at_the_objects_again(token: Token) -> None:
+    token.create(data("x"))
+    reader = token.another().login()
+    before = reader.store.generation()
+    token.another().login()
+    with pytest.raises(PinIncorrect):
+        token.another().login(b"wrong!")
+    assert reader.store.generation() == before
+    token.create(data("y"))
+    assert reader.store.generation() != before
+
+
+def test_many_tokens_need_few_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "IDLE_OF_ALL", 4)
+    place = tmp_path / "data"
+    for number in range(12):
+        maker = Token(place)
+        free = maker.directory.reserved()
+        assert free is not None
+        step(free[2].initialize(bytearray(b"87654321"), f"t{number}"))
+        maker.close()
+    listing = Token(place)
+    for _, _, store in listing.directory.tokens():
+        assert step(store.status()).initialized
+    names = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if fd_is_open(fd)]
+    assert 0 < sum(name.endswith("token.db") and str(place) in name for name in names) <= 5
+    listing.close()
+
+
+def fd_is_open(fd: str) -> bool:
+    return os.path.lexists(f"/proc/self/fd/{fd}")
 
 
 def test_a_deleted_token_takes_nothing_more(token: Token) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,34 @@ def test_a_backup_of_a_token_in_use_is_of_one_commit(token: Token, tmp_path: Pat
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_backup_ends_while_others_commit_at_every_step(token: Token, tmp_path: Path) -> None:
+    for number in range(40):
+        token.create(data(f"object {number:02}", value=bytes(16_000)))
+    other = token.another().login()
+    steps: list[int] = []
+
+    def commit(done: int, total: int) -> None:
+        steps.append(done)
+        assert len(steps) < 100, "every commit of another process makes the copy start again"
+        other.create(data("later"))
+
+    file = tmp_path / "backup"
+    token.directory.backup(token.serial, str(file), commit)
+    assert len(steps) > 2
+    labels = restored(file, tmp_path / "copy").login().labels()
+    assert labels == [f"object {number:02}" for number in range(40)]
+
+
+def test_a_date_beyond_all_files_is_no_obstacle(token: Token, tmp_path: Path) -> None:
+    file = tmp_path / "backup"
+    token.directory.backup(token.serial, str(file), quiet)
+    content = bytearray(file.read_bytes()[:-32])
+    made = content.index(token.serial.encode()) + 16
+    content[made : made + 8] = b"\xff" * 8
+    file.write_bytes(content + sha256(content).digest())
+    assert restored(file, tmp_path / "copy").login().labels() == []
 
 
 def test_a_backup_damaged_anywhere_is_refused(token: Token, tmp_path: Path) -> None:
