@@ -258,7 +258,7 @@ class SharedGeneration(Protocol):
 class SharedLogin(Protocol):
     """What a store offers beside `HardwareKeyStore` when others may make its token anew."""
 
-    def logged_in(self) -> bool:
+    def holds_login(self) -> bool:
         """Say whether the keys of the last login are still held; `status` notices when they are of no use."""
 
 

@@ -185,11 +185,11 @@ class Token:
     async def follow_login(self) -> None:
         """End the login here too if another process made the token anew, which ended it in the store."""
         store = self.slot.store
-        logged_in = getattr(store, "logged_in", None)
-        if self.login_state is None or logged_in is None:
+        holds_login = getattr(store, "holds_login", None)
+        if self.login_state is None or holds_login is None:
             return
         await store.status()
-        if not logged_in():
+        if not holds_login():
             self._forget_login()
 
     async def check_pin(self, pin: bytearray) -> None:

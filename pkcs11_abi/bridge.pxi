@@ -63,11 +63,21 @@ cdef object step(object coroutine):
     return value
 
 
+cdef tuple LOGIN_LOST = (
+    errors.UserNotLoggedIn,
+    errors.ObjectHandleInvalid,
+    errors.KeyHandleInvalid,
+    errors.WrappingKeyHandleInvalid,
+    errors.UnwrappingKeyHandleInvalid,
+)
+"""What is raised where another process has ended the login."""
+
+
 cdef object drive(Call *call, object coroutine):
     """Run a coroutine of the core for a call, on this thread or on the adapter's."""
     try:
         return step(coroutine) if call.slot.is_inline else dispatch(call.session, call.exclusive, coroutine)
-    except HsmError:
+    except LOGIN_LOST:
         if ferro_slot_try_enter(call.slot):  # else somebody logs in or out, and sees to it
             try:
                 follow_login(call)
@@ -85,7 +95,8 @@ cdef object follow_login(Call *call):
     try:
         if run(call.slot, call.session, core().followed_login(call.slot.id)) is not None:
             return
-    except HsmError:
+    except Exception as error:  # the call's own answer is what counts
+        report(error)
         return
     ferro_slot_logged_out(call.slot)
     ferro_sessions_forget_slot(call.slot)

@@ -262,7 +262,7 @@ class Access:
         finally:
             wipe(proof.master)
 
-    def logged_in(self) -> bool:
+    def holds_login(self) -> bool:
         """Say whether a login's keys are held; not any more once the token was made anew elsewhere."""
         public, keys, officer = self._public, self._private, self._officer
         if public is None:
