@@ -6,6 +6,8 @@
 
 #include "kernel.h"
 
+enum { LARGEST_SIGNATURE = 114 }; /* Ed448's */
+
 static CK_RV read_parameter(const ferro_kernel_op *op, const CK_MECHANISM *mechanism)
 {
     CK_EDDSA_PARAMS eddsa;
@@ -76,10 +78,21 @@ static const uint8_t *message(const uint8_t *in, size_t length)
 
 static CK_RV once(ferro_kernel_op *op, const uint8_t *in, size_t length, uint8_t *out, size_t *out_length)
 {
-    *out_length = op->size;
-    if (EVP_DigestSign(op->md, out, out_length, message(in, length), length) <= 0)
+    /*
+     * Never straight into `out`, which may be where the message stands: libcrypto writes R before it reads the
+     * message again. One nonce would answer two challenges, and such a signature beside a right one gives the
+     * private key away.
+     */
+    uint8_t signature[LARGEST_SIGNATURE];
+    size_t made = sizeof(signature);
+
+    if (EVP_DigestSign(op->md, signature, &made, message(in, length), length) <= 0)
         return ferro_failed(CKR_FUNCTION_FAILED);
-    return *out_length == op->size ? CKR_OK : CKR_FUNCTION_FAILED;
+    if (made != op->size)
+        return CKR_FUNCTION_FAILED;
+    memcpy(out, signature, made);
+    *out_length = made;
+    return CKR_OK;
 }
 
 static CK_RV verify(ferro_kernel_op *op, const uint8_t *in, size_t length, const uint8_t *signature,
