@@ -67,6 +67,10 @@ class Contestant:
             self._deaths += 1
             raise
 
+    def leave(self) -> None:
+        """End the process for good."""
+        self.quit()
+
     def prepare(self, case: Case) -> None:
         """Make ready what a case needs."""
         self.ask("prepare", case.operation, case.size, case.parts, hex(case.mechanism))
@@ -99,6 +103,15 @@ class Module(Contestant):
         super().__init__(name, environment, timeout)
         self.path, self.init, self.mode, self.label = path, init, mode, label
         self.pin, self.so_pin = pin or secrets.token_hex(6), secrets.token_hex(6)
+
+    def leave(self) -> None:
+        """Leave nothing on a token that was there before."""
+        if self.mode == "named" and not self.given_up:
+            try:
+                self.ask("shrink", timeout=3600)
+            except TroubleError:
+                pass  # nothing more can be done from here
+        self.quit()
 
     def load(self) -> float:
         """Return the microseconds that a new process takes to load and initialize the module."""

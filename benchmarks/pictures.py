@@ -9,7 +9,8 @@ from ferrohsm_bench.results import Results, amount
 
 _HEAD = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-    'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12" role="img" aria-label="{title}">\n'
+    'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12" role="img" '
+    'aria-label="{title}">\n'
     '<rect width="100%" height="100%" fill="white"/>\n'
     '<text x="12" y="22" font-size="15" font-weight="bold">{title}</text>\n'
 )

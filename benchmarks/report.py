@@ -51,7 +51,7 @@ def _body(document: dict[str, Any], results: Results, drawn: list[str]) -> str:
         f"- machine: {machine['processor']}, {machine['cores']} cores; {machine['system']}, "
         f"kernel {machine['kernel']}; load {machine['load']:.2f} at the end",
         f"- {settings['rounds']} rounds in which the modules take turns, batches of "
-        f"{settings['batch'] * 1000:g} ms after a warm-up, each module in a process of its own without Python",
+        f"{settings['batch'] * 1000:g} ms after a warm-up, each module in its own process without Python",
         "- microseconds an operation, initialization included (wall clock by the operations of all threads "
         "together): median ± half the distance of the quartiles; bytes where it says so",
         f"- the ratios are those of {results.ours}: below 1 it is faster",

@@ -60,7 +60,7 @@ def machine() -> dict[str, Any]:
         "processor": model,
         "cores": os.cpu_count() or 1,
         "system": f"{system}, {platform.machine()}",
-        "kernel": platform.release(),
+        "kernel": ".".join(platform.release().split(".")[:2]),
         "python": platform.python_version(),
         "load": os.getloadavg()[0],
     }

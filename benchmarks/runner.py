@@ -60,7 +60,7 @@ class Runner:
     def quit(self) -> None:
         """End every process."""
         for one in self.contestants:
-            one.quit()
+            one.leave()
 
     def _timed(self, case: Case) -> None:
         ready = [one for one in self.contestants if self._ready(case, one)]

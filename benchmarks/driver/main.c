@@ -8,6 +8,7 @@
  *     run THREADS COUNT WARM            ok NANOSECONDS OPERATIONS
  *     finish                            ok
  *     grow COUNT                        ok COUNT                until that many token objects are there
+ *     shrink                            ok                      they are destroyed
  *     memory WHAT COUNT                 ok BYTES COUNT          WHAT: process, sessions, objects, touched
  *     key LABEL                         ok                      a P-256 key pair in the token
  *     quit
@@ -152,6 +153,11 @@ static void answer(char **field, int count) {
             error("C_CreateObject", rv);
         else
             fprintf(answers, "ok %s\n", field[1]);
+    } else if (strcmp(command, "shrink") == 0) {
+        if (objects_shrink(&rv) != 0)
+            error("C_DestroyObject", rv);
+        else
+            fprintf(answers, "ok\n");
     } else if (strcmp(command, "key") == 0 && count == 2) {
         rv = token_pair(field[1]);
         if (rv != CKR_OK)

@@ -13,9 +13,11 @@
             return stopped(self, #name, rv);   \
     } while (0)
 
+#define MOST_OBJECTS 10000000UL
+
 static unsigned long grown; /* token objects with the labels 0 … grown - 1 are there */
 
-static CK_ULONG label_of(unsigned long number, char *label) { return (CK_ULONG)sprintf(label, "object-%08lu", number); }
+static CK_ULONG label_of(unsigned long number, char *label) { return (CK_ULONG)sprintf(label, "ferrohsm-bench-%08lu", number); }
 
 /* Create an AES key with a label and an id of its number. */
 int secret_create(CK_SESSION_HANDLE session, CK_BBOOL token, unsigned long number, CK_OBJECT_HANDLE *object,
@@ -23,7 +25,7 @@ int secret_create(CK_SESSION_HANDLE session, CK_BBOOL token, unsigned long numbe
     static CK_OBJECT_CLASS class = CKO_SECRET_KEY;
     static CK_KEY_TYPE type = CKK_AES;
     CK_BYTE value[32] = {1};
-    char label[32];
+    char label[64];
     CK_ULONG length = label_of(number, label);
     CK_ATTRIBUTE template[] = {
         {CKA_CLASS, &class, sizeof class}, {CKA_KEY_TYPE, &type, sizeof type}, {CKA_TOKEN, &token, 1},
@@ -48,7 +50,7 @@ static CK_RV find(CK_SESSION_HANDLE session, CK_ATTRIBUTE *wanted, CK_OBJECT_HAN
 }
 
 static int is_there(unsigned long number, CK_RV *rv) {
-    char label[32];
+    char label[64];
     CK_ATTRIBUTE wanted = {CKA_LABEL, label, label_of(number, label)};
     CK_OBJECT_HANDLE object;
     CK_ULONG found = 0;
@@ -84,6 +86,26 @@ int objects_grow(unsigned long count, CK_RV *rv) {
     return 0;
 }
 
+/* Destroy them again, the last one first, so that what is left is without gaps whenever this ends. */
+int objects_shrink(CK_RV *rv) {
+    if (grown == 0)
+        recount(MOST_OBJECTS, rv);
+    while (grown > 0) {
+        char label[64];
+        CK_ATTRIBUTE wanted = {CKA_LABEL, label, label_of(grown - 1, label)};
+        CK_OBJECT_HANDLE object;
+        CK_ULONG found = 0;
+
+        *rv = find(main_session, &wanted, &object, 1, &found);
+        if (*rv == CKR_OK && found == 1)
+            *rv = ck->C_DestroyObject(main_session, object);
+        if (*rv != CKR_OK)
+            return 1;
+        grown--;
+    }
+    return 0;
+}
+
 static int create_step(worker *self, CK_BBOOL token) {
     CK_OBJECT_HANDLE object;
     CK_RV rv;
@@ -102,7 +124,7 @@ static int token_object_step(worker *self) { return create_step(self, CK_TRUE); 
 static unsigned long another(worker *self) { return (self->turn++ * 7919UL) % self->run->size; }
 
 static int find_label_step(worker *self) {
-    char label[32];
+    char label[64];
     CK_ATTRIBUTE wanted = {CKA_LABEL, label, label_of(another(self), label)};
     CK_OBJECT_HANDLE object;
     CK_ULONG found = 0;
@@ -125,7 +147,7 @@ static int read_prepare(run *run) {
     unsigned long number;
 
     for (number = 0; number < 64 && number < run->size; number++) {
-        char label[32];
+        char label[64];
         CK_ATTRIBUTE wanted = {CKA_LABEL, label, label_of(number, label)};
         CK_ULONG found = 0;
         CK_RV rv = find(main_session, &wanted, &run->handles[number], 1, &found);

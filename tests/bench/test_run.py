@@ -1,0 +1,126 @@
+"""Runs with modules that work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .conftest import Bench, row
+
+OURS, RAW, SOFTHSM = "FerroHSM", "raw engine", "SoftHSM 2"
+
+
+def measured(found: dict[str, Any]) -> bool:
+    return "trouble" not in found and 0 < found["low"] <= found["median"] <= found["high"]
+
+
+def test_ours_and_the_raw_engine(bench: Bench, module_path: Any) -> None:
+    document = bench.run(
+        "--only", "--module", f"mine={module_path}", "--case", "random-32", "--case", "sha256-64"
+    )
+    assert [one["name"] for one in document["contestants"]] == ["mine", RAW]
+    for case in ("random-32", "sha256-64"):
+        for name in ("mine", RAW):
+            assert measured(row(document, case, name)), row(document, case, name)
+            assert row(document, case, name)["samples"] == 2
+
+
+def test_a_peer_takes_part_by_itself(bench: Bench, need: Any) -> None:
+    need("/usr/lib/softhsm/libsofthsm2.so", package="softhsm2")
+    document = bench.run("--case", "session-info")
+    assert measured(row(document, "session-info", OURS))
+    assert measured(row(document, "session-info", SOFTHSM))
+    assert not any(one["contestant"] == RAW for one in document["results"])  # it has no sessions
+
+
+def test_nss_gets_its_database_from_the_init_string(bench: Bench, need: Any) -> None:
+    path = need("/usr/lib/x86_64-linux-gnu/libsoftokn3.so", package="libnss3")
+    document = bench.run(
+        "--only", "--module", f"NSS={path}", "--case", "ecdsa-p256-sign", "--case", "read-100"
+    )
+    assert measured(row(document, "ecdsa-p256-sign", "NSS"))
+    assert measured(row(document, "read-100", "NSS"))
+
+
+# Every operation of the driver once, with the module and, where it has one, the engine.
+@pytest.mark.parametrize(
+    "glob",
+    [
+        "load-initialize",
+        "open-login",
+        "session-*",
+        "hmac-sha256-64",
+        "aes-*-16K*",
+        "rsa-2048-*",
+        "ecdsa-p256-*",
+        "ed25519-*",
+        "ecdh-p256",
+        "generate-*",
+        "token-object",
+        "sessions-100",
+        "find-*-100",
+        "read-100",
+        "memory-process",
+        "memory-session",
+        "memory-session-object",
+    ],
+)
+def test_every_operation(bench: Bench, module_path: Any, glob: str) -> None:
+    document = bench.run("--only", "--module", f"mine={module_path}", "--case", glob)
+    assert document["results"]
+    for found in document["results"]:
+        assert "trouble" not in found, found
+        assert found["median"] >= 0
+
+
+def test_threads(bench: Bench, module_path: Any) -> None:
+    document = bench.run(
+        "--only", "--module", f"mine={module_path}", "--case", "sha256-1K", "--threads", "1,2,4"
+    )
+    for threads in (1, 2, 4):
+        assert measured(row(document, "sha256-1K", "mine", threads))
+        assert measured(row(document, "sha256-1K", RAW, threads))
+
+
+def test_the_table(bench: Bench, module_path: Any) -> None:
+    done = bench("run", "--quick", "--rounds", "2", "--batch", "1", "--only", "--module", f"mine={module_path}",
+                 "--case", "random-4K")  # fmt: skip
+    head, line, *_ = done.stdout.decode().splitlines()
+    assert head.split()[:3] == ["case", "threads", "mine"]
+    assert line.split()[0] == "random-4K"
+    assert b"[1/1] random-4K" in done.stderr  # nobody looks at a terminal: plain lines
+
+
+def test_a_named_token_is_left_as_it_was(bench: Bench, token: Any) -> None:
+    name = f"mine={token.module.path}"
+    configuration = token.home.environment["FERROHSM_CONF"]
+    before = token.pkcs11_tool("--list-objects")
+    document = bench.run(
+        "--only", "--module", name, "--env", f"mine:FERROHSM_CONF={configuration}", "--token", f"mine:{token.label}",
+        "--pin-env", "mine:THE_PIN", "--case", "read-100", "--case", "session-object",
+        environment={"THE_PIN": token.pin},
+    )  # fmt: skip
+    assert measured(row(document, "read-100", "mine"))
+    assert token.pkcs11_tool("--list-objects") == before
+
+
+def test_tls(bench: Bench, module_path: Any, need: Any) -> None:
+    need("openssl", package="openssl")
+    need("/usr/lib/x86_64-linux-gnu/engines-3/pkcs11.so", package="libengine-pkcs11-openssl")
+    document = bench.run(
+        "--only", "--module", f"mine={module_path}", "--case", "tls-handshake", "--rounds", "1"
+    )
+    assert measured(row(document, "tls-handshake", "mine")), row(document, "tls-handshake", "mine")
+    assert measured(row(document, "tls-handshake", RAW))
+
+
+def test_the_document(bench: Bench, module_path: Any) -> None:
+    document = bench.run("--only", "--module", f"mine={module_path}", "--case", "session-info")
+    assert document["format"] == 1
+    assert set(document) == {
+        "format", "made", "ferrohsm", "command", "machine", "settings", "contestants", "results"
+    }  # fmt: skip
+    assert str(module_path.parent) not in str(document)
+    [found] = document["results"]
+    assert set(found) == {"case", "contestant", "threads", "unit", "median", "low", "high", "samples"}
