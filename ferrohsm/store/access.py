@@ -317,6 +317,7 @@ class Access:
 
     async def _tried(self, user: int, pin: bytearray) -> Proof:
         """Return what `pin` opens if it is right, after the delay that earlier failures brought."""
+        pins.require_means()
         patience = pins.Patience()
         while True:
             database, public = self._open()

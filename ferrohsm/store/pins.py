@@ -11,6 +11,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from ferrohsm import log
 from ferrohsm.errors import DeviceError, PinIncorrect
 from ferrohsm.settings import KdfSettings, PinPolicy
 from ferrohsm.store.sealing import KEY_SIZE, seal, unseal, wipe
@@ -78,6 +79,23 @@ class Owner(NamedTuple):
     def bound(self, head: bytes) -> bytes:
         """Return what the record is sealed with."""
         return b"pin\0" + self.serial + self.incarnation + bytes([self.user]) + head
+
+
+def require_means() -> None:
+    """Raise `DeviceError` if this process cannot try any PIN, so that none is counted as wrong for that.
+
+    The cryptography library obeys ``OPENSSL_CONF``, and a configuration may take its algorithms away.
+    """
+    try:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+        Argon2id(salt=bytes(16), length=KEY_SIZE, iterations=1, lanes=1, memory_cost=8)
+        AESGCM(bytes(KEY_SIZE)).encrypt(bytes(12), b"", None)
+    except Exception:
+        said = "the cryptography library has no Argon2id or no AES-GCM: look at what OPENSSL_CONF names"
+        log.event("error", said)
+        raise DeviceError(said) from None
 
 
 def _wrapping_key(

@@ -151,6 +151,26 @@ def test_one_log_line_names_the_remedy(ferrohsm, home, need):
     assert len([line for line in lines if "data_dir" in json.dumps(line)]) == 1
 
 
+def test_an_openssl_configuration_that_takes_algorithms_away_costs_no_try(ferrohsm, home, need):
+    """The host's OPENSSL_CONF is not ours, but the library that derives keys from PINs obeys it."""
+    log = home.directory / "events"
+    with open(home.directory / "ferrohsm.toml", "a") as file:
+        file.write(f'[log]\ntarget = "{log}"\n[pin]\ntries = 3\n')
+    made = ferrohsm.make()
+    hostile = home.directory / "hostile.cnf"
+    hostile.write_text(
+        "openssl_conf = init\n[init]\nproviders = providers\nalg_section = properties\n"
+        "[providers]\nbase = base\n[base]\nactivate = 1\n[properties]\ndefault_properties = fips=yes\n"
+    )
+    tool = [need("pkcs11-tool", package="opensc"), "--module", home.module.path]
+    login = [*tool, "--token-label", made["label"], "--login", "--pin", "user-pin-0815", "--list-objects"]
+    for _ in range(4):
+        done = home.run(*login, environment={"OPENSSL_CONF": str(hostile)}, check=False)
+        assert b"CKR_DEVICE_ERROR" in done.stdout + done.stderr
+    assert "OPENSSL_CONF" in log.read_text()
+    home.run(*login)
+
+
 def test_two_configurations_do_not_meet(ferrohsm, home):
     for name in ("one", "two"):
         (home.directory / f"{name}.toml").write_text(
