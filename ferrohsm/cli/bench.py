@@ -27,7 +27,7 @@ def register(nouns: Nouns) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="what `ferrohsm bench run --json FILE` wrote")
     parser.add_argument(
-        "--output", metavar="PAGE", default="docs/benchmarks.md", help="the page (%(default)s)"
+        "--output", metavar="PAGE", default="docs/benchmarks.md", help="the page (docs/benchmarks.md)"
     )
     verb(verbs, "list", "print the cases", list_cases)
 

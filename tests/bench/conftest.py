@@ -1,4 +1,4 @@
-"""`ferrohsm bench` as it is installed, with few and short rounds: what is said counts here, not how fast it was."""
+"""`ferrohsm bench` as it is installed, with few and short rounds: nothing here depends on how fast it was."""
 
 from __future__ import annotations
 

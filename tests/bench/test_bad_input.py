@@ -55,8 +55,8 @@ def test_a_wrong_pin_is_tried_once(bench: Bench, token: Any) -> None:
     configuration = token.home.environment["FERROHSM_CONF"]
     document = bench.run(
         "--only", "--module", f"bad={token.module.path}", "--env", f"bad:FERROHSM_CONF={configuration}",
-        "--token", f"bad:{token.label}", "--pin-env", "bad:THE_PIN", "--case", "session-*", "--case", "random-*",
-        environment={"THE_PIN": "not the PIN"},
+        "--token", f"bad:{token.label}", "--pin-env", "bad:THE_PIN", "--case", "session-*",
+        "--case", "random-*", environment={"THE_PIN": "not the PIN"},
     )  # fmt: skip
     for case in ("session-info", "session-object", "random-32", "random-4K"):
         assert trouble(document, case) == "C_Login CKR_PIN_INCORRECT"

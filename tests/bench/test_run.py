@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Bench, row
+from .conftest import QUICK, Bench, row
 
 OURS, RAW, SOFTHSM = "FerroHSM", "raw engine", "SoftHSM 2"
 
@@ -84,8 +84,7 @@ def test_threads(bench: Bench, module_path: Any) -> None:
 
 
 def test_the_table(bench: Bench, module_path: Any) -> None:
-    done = bench("run", "--quick", "--rounds", "2", "--batch", "1", "--only", "--module", f"mine={module_path}",
-                 "--case", "random-4K")  # fmt: skip
+    done = bench("run", *QUICK, "--only", "--module", f"mine={module_path}", "--case", "random-4K")
     head, line, *_ = done.stdout.decode().splitlines()
     assert head.split()[:3] == ["case", "threads", "mine"]
     assert line.split()[0] == "random-4K"
@@ -97,7 +96,8 @@ def test_a_named_token_is_left_as_it_was(bench: Bench, token: Any) -> None:
     configuration = token.home.environment["FERROHSM_CONF"]
     before = token.pkcs11_tool("--list-objects")
     document = bench.run(
-        "--only", "--module", name, "--env", f"mine:FERROHSM_CONF={configuration}", "--token", f"mine:{token.label}",
+        "--only", "--module", name, "--env", f"mine:FERROHSM_CONF={configuration}",
+        "--token", f"mine:{token.label}",
         "--pin-env", "mine:THE_PIN", "--case", "read-100", "--case", "session-object",
         environment={"THE_PIN": token.pin},
     )  # fmt: skip
