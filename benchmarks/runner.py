@@ -202,6 +202,7 @@ def _row(case: Case, one: Contestant, threads: int, samples: list[float]) -> Row
         "threads": threads,
         "unit": case.unit,
         "median": statistics.median(samples),
+        "best": min(samples),
         "low": low,
         "high": high,
         "samples": len(samples),

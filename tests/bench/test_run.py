@@ -123,4 +123,4 @@ def test_the_document(bench: Bench, module_path: Any) -> None:
     }  # fmt: skip
     assert str(module_path.parent) not in str(document)
     [found] = document["results"]
-    assert set(found) == {"case", "contestant", "threads", "unit", "median", "low", "high", "samples"}
+    assert set(found) == {"case", "contestant", "threads", "unit", "median", "best", "low", "high", "samples"}
