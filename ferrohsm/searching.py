@@ -33,11 +33,13 @@ class Cursor:
         self._stored = wanted is not None
         self._here: list[int] | None = None
         self._ready: list[int] = []
+        self._epoch = token.epoch
         hidden = sensitive_types()
         self._verify = any(attribute in hidden for attribute, _ in wanted or ())
 
     async def take(self, count: int) -> list[int]:
         """Return up to `count` more objects; fewer when there are no more."""
+        await self._follow_login()
         while self._stored and len(self._ready) < count:
             self._ready += await self._page(count - len(self._ready))
         found = self._ready[:count]
@@ -49,6 +51,15 @@ class Cursor:
             found += self._here[:rest]
             del self._here[:rest]
         return found
+
+    async def _follow_login(self) -> None:
+        """Leave out what was listed under a login that has ended since."""
+        if self._epoch == self._token.epoch:
+            return
+        self._epoch = self._token.epoch
+        self._ready = [oid for oid in self._ready if await self._matches(oid)]
+        if self._here is not None:
+            self._here = [oid for oid in self._here if await self._matches(oid)]
 
     async def _page(self, count: int) -> list[int]:
         wanted = self._asked()

@@ -105,6 +105,8 @@ def complete_public(attributes: Attributes) -> Attributes:
     """Check a public key that is brought in and return what it lacks."""
     n, e = _big(attributes, ck.CKA_MODULUS), _big(attributes, ck.CKA_PUBLIC_EXPONENT)
     _check_size(n)
+    if not n & 1:
+        raise AttributeValueInvalid("no RSA modulus is even")
     try:
         key = rsa.RSAPublicNumbers(e, n).public_key()
     except ValueError:

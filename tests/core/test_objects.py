@@ -116,6 +116,19 @@ def test_find_page_by_page(house: House, session: Session, monkeypatch: pytest.M
     assert step(cursor.take(1)) == []
 
 
+def test_logout_in_the_middle_of_a_search(house: House, session: Session) -> None:
+    """What was listed but not yet given out is not given out after the login that could see it."""
+    public = [house.create(session, DATA, where) for where in (ON_TOKEN, (ck.CKA_TOKEN, FALSE))]
+    private = [house.create(session, DATA, ON_TOKEN, (ck.CKA_PRIVATE, TRUE)) for _ in range(3)]
+    house.create(session, DATA, (ck.CKA_PRIVATE, TRUE))
+    cursors = [step(house.core.find(session, [DATA])) for _ in range(2)]
+    assert step(cursors[0].take(2)) == [public[0], private[0]]
+    assert step(cursors[1].take(5)) == [public[0], *private, public[1]]
+    house.logout()
+    assert step(cursors[0].take(9)) == public[1:]
+    assert step(cursors[1].take(9)) == []
+
+
 # What the token has of itself
 
 

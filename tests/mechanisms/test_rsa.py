@@ -357,6 +357,9 @@ def test_import_refuses_bad_public_keys(driver: Driver, rsa: Pair) -> None:
             driver.bring_in({**base, ck.CKA_MODULUS: modulus, ck.CKA_PUBLIC_EXPONENT: exponent})
     with pytest.raises(errors.TemplateIncomplete):
         driver.bring_in({**base, ck.CKA_MODULUS: modulus})
+    even = bytes(modulus)[:-1] + b"\x02"
+    with pytest.raises(errors.AttributeValueInvalid):
+        driver.bring_in({**base, ck.CKA_MODULUS: even, ck.CKA_PUBLIC_EXPONENT: b"\x03"})
 
 
 def test_the_engine_parses_a_key_once(driver: Driver) -> None:
