@@ -182,18 +182,29 @@ def compose(origin: int, template: Template, implied: Attributes, *, so: bool = 
             raise TemplateInconsistent(f"{_name(attribute)} does not fit the mechanism")
     rules, tables = _select(given)
     made: Attributes = {}
-    for attribute, value in given.items():
-        rule = rules.get(attribute)
-        if rule is None:
-            raise TemplateInconsistent(f"{_name(attribute)} is none of this class's")
-        if rule.flags & (FORBIDDEN << origin):
-            raise AttributeReadOnly(f"{_name(attribute)} is not for the template")
-        if rule.flags & TRUE_BY_SO and value == TRUE and not so:
-            raise AttributeReadOnly(f"{_name(attribute)} is the security officer's")
-        made[attribute] = normal(rule, value)
-    _complete(origin, made, rules, tables)
-    check_consistent(made)
+    try:
+        for attribute, value in given.items():
+            made[attribute] = normal(_allowed(origin, rules, attribute, value, so), value)
+        _complete(origin, made, rules, tables)
+        check_consistent(made)
+    except BaseException:
+        from ferrohsm.entries import wipe
+
+        wipe(made)  # a secret may be among them
+        raise
     return made
+
+
+def _allowed(origin: int, rules: Rules, attribute: int, value: Value, so: bool) -> Rule:
+    """Return the rule of an attribute that the template of this way may give this value."""
+    rule = rules.get(attribute)
+    if rule is None:
+        raise TemplateInconsistent(f"{_name(attribute)} is none of this class's")
+    if rule.flags & (FORBIDDEN << origin):
+        raise AttributeReadOnly(f"{_name(attribute)} is not for the template")
+    if rule.flags & TRUE_BY_SO and value == TRUE and not so:
+        raise AttributeReadOnly(f"{_name(attribute)} is the security officer's")
+    return rule
 
 
 def _select(given: Attributes) -> tuple[Rules, tuple[str, ...]]:
@@ -270,6 +281,8 @@ def change(current: Attributes, template: Template, *, copying: bool, so: bool =
         rule = rules.get(attribute)
         if rule is None:
             raise TemplateInconsistent(f"{_name(attribute)} is none of this class's")
+        if rule.flags & SENSITIVE:
+            raise AttributeReadOnly(_name(attribute))  # before a copy of it is made
         value = normal(rule, value)
         if value == current.get(attribute) and rule.flags & (ONLY_TO_TRUE | ONLY_TO_FALSE):
             continue  # a one-way flag that is there already

@@ -13,8 +13,9 @@ cdef CK_RV C_GenerateKey(
 
 
 cdef CK_RV generate_key(Call *call) except *:
-    mechanism, template = read_mechanism(call.mechanism), read_template(call.template, call.count)
-    made = drive(call, core().generate_key(core_session(call.session), mechanism, template))
+    mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
+    template = read_template(call.template, call.count)
+    made = drive_with(call, template, core().generate_key(session, mechanism, template))
     return hand_out(call, made, call.made)
 
 
@@ -45,8 +46,10 @@ cdef CK_RV generate_key_pair(Call *call) except *:
     public_template = read_template(call.template, call.count)
     private_template = read_template(call.second_template, call.second_count)
     session = core_session(call.session)
-    public_key, private_key = drive(
-        call, core().generate_key_pair(session, mechanism, public_template, private_template)
+    public_key, private_key = drive_with(
+        call,
+        public_template + private_template,
+        core().generate_key_pair(session, mechanism, public_template, private_template),
     )
     try:
         hand_out(call, private_key, &private_handle)
@@ -112,7 +115,9 @@ cdef CK_RV unwrap_key(Call *call) except *:
     session = core_session(call.session)
     wrapped = view_of(call.session.slot, call.data, call.data_length)
     try:
-        made = drive(call, core().unwrap_key(session, mechanism, unwrapping, wrapped, template))
+        made = drive_with(
+            call, template, core().unwrap_key(session, mechanism, unwrapping, wrapped, template)
+        )
     finally:
         release_view(wrapped)
     return hand_out(call, made, call.made)
@@ -131,9 +136,10 @@ cdef CK_RV C_DeriveKey(
 
 
 cdef CK_RV derive_key(Call *call) except *:
-    mechanism, template = read_mechanism(call.mechanism), read_template(call.template, call.count)
+    mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
+    template = read_template(call.template, call.count)
     base = object_id(call.session, call.key, errors.KeyHandleInvalid)
-    made = drive(call, core().derive_key(core_session(call.session), mechanism, base, template))
+    made = drive_with(call, template, core().derive_key(session, mechanism, base, template))
     return hand_out(call, made, call.made)
 
 

@@ -13,16 +13,21 @@ cdef CK_RV C_CreateObject(
     return beside(hSession, &call, create_object, NULL)
 
 
-cdef CK_RV create_object(Call *call) except *:
-    template = read_template(call.template, call.count)
+cdef object drive_with(Call *call, list template, object coroutine):
+    """Drive a coroutine that was given a template, and wipe our copy of the secrets in it, refused or not."""
     cdef bint over = call.slot.is_inline  # a dispatched call that was given up may still be at work on it
     try:
-        made = drive(call, core().create_object(core_session(call.session), template))
+        made = drive(call, coroutine)
         over = True
+        return made
     finally:
         if over:
             wipe_values(template)
-    return hand_out(call, made, call.made)
+
+
+cdef CK_RV create_object(Call *call) except *:
+    session, template = core_session(call.session), read_template(call.template, call.count)
+    return hand_out(call, drive_with(call, template, core().create_object(session, template)), call.made)
 
 
 cdef CK_RV C_CopyObject(
@@ -38,8 +43,8 @@ cdef CK_RV C_CopyObject(
 
 cdef CK_RV copy_object(Call *call) except *:
     source = object_id(call.session, call.key, errors.ObjectHandleInvalid)
-    template = read_template(call.template, call.count)
-    made = drive(call, core().copy_object(core_session(call.session), source, template))
+    session, template = core_session(call.session), read_template(call.template, call.count)
+    made = drive_with(call, template, core().copy_object(session, source, template))
     return hand_out(call, made, call.made)
 
 
@@ -156,9 +161,9 @@ cdef CK_RV C_SetAttributeValue(
 
 cdef CK_RV set_attributes(Call *call) except *:
     target = object_id(call.session, call.key, errors.ObjectHandleInvalid)
-    template = read_template(call.template, call.count)
+    session, template = core_session(call.session), read_template(call.template, call.count)
     try:
-        drive(call, core().set_attributes(core_session(call.session), target, template))
+        drive_with(call, template, core().set_attributes(session, target, template))
     finally:
         ferro_sessions_forget_handle(call.session.slot, call.key)
     return CKR_OK
@@ -180,8 +185,8 @@ cdef CK_RV find_objects_init(Call *call) except *:
         return CKR_OPERATION_ACTIVE
     if call.bad:
         return CKR_ARGUMENTS_BAD
-    template = read_template(call.template, call.count)
-    start(search, drive(call, core().find(core_session(call.session), template)))
+    session, template = core_session(call.session), read_template(call.template, call.count)
+    start(search, drive_with(call, template, core().find(session, template)))
     return CKR_OK
 
 

@@ -79,6 +79,13 @@ def brought_in(session, on_token):
         assert (rv, found(backwards)) == ("CKR_SESSION_READ_ONLY", 0)
     rv, key, backwards = tried(session, *pairs)
     assert rv == "CKR_OK"
+    p11("C_GenerateRandom", session, memory, size)
+    place = template((ck.CKA_VALUE, None))
+    place[0].pValue, place[0].ulValueLen = ctypes.addressof(memory), size
+    rv = p11.rv("C_SetAttributeValue", session, key, place, 1)
+    refused = bytes(reversed(memory[size - 16 :]))
+    ctypes.memset(memory, 0, size)
+    assert (rv, found(refused)) == ("CKR_ATTRIBUTE_READ_ONLY", 0)
     return key, backwards
 
 

@@ -375,3 +375,32 @@ def test_known_kinds() -> None:
     assert attribute_room.kind(ck.CKA_CLASS) == kinds.ULONG
     assert attribute_room.kind(ck.CKA_ALLOWED_MECHANISMS) == kinds.ULONGS
     assert attribute_room.kind(ck.CKA_VENDOR_DEFINED) is None
+
+
+def test_refused_templates_leave_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that was copied before the refusal is overwritten; where it cannot be given, none is made."""
+    copies: list[bytearray] = []
+    normal = attribute_room.normal
+
+    def watched(rule: Rule, value: Value) -> Value:
+        kept = normal(rule, value)
+        if isinstance(kept, bytearray):
+            copies.append(kept)
+        return kept
+
+    monkeypatch.setattr(attribute_room, "normal", watched)
+    secret = (ck.CKA_VALUE, bytearray(b"a secret that is here"))
+    head = [(ck.CKA_CLASS, ulong(ck.CKO_SECRET_KEY)), (ck.CKA_KEY_TYPE, ulong(ck.CKK_GENERIC_SECRET))]
+    made = attribute_room.compose(CREATE, [*head, secret], {})
+    assert made[ck.CKA_VALUE] == secret[1]
+    for more in ((ck.CKA_TOKEN, b"\x02"), (ck.CKA_MODULUS, b"\x01"), (ck.CKA_ALWAYS_SENSITIVE, TRUE)):
+        copies.clear()
+        with pytest.raises((AttributeReadOnly, AttributeValueInvalid, TemplateInconsistent)):
+            attribute_room.compose(CREATE, [*head, secret, more], {})
+        assert len(copies) == 1
+        assert not any(copies[0])
+    copies.clear()
+    for copying in (False, True):
+        with pytest.raises(AttributeReadOnly):
+            attribute_room.change(made, [secret], copying=copying)
+    assert copies == []
