@@ -31,7 +31,12 @@ OTHERS = {
 def check(names: set[str]) -> None:
     """Nothing but packages of ours, and in them nothing but modules, the binaries and the headers."""
     ours = {name for name in names if ".dist-info/" not in name}
-    assert {name.split("/")[0] for name in ours} == {"ferrohsm", "ferrohsm_adapters", "pkcs11_abi"}
+    assert {name.split("/")[0] for name in ours} == {
+        "ferrohsm",
+        "ferrohsm_adapters",
+        "ferrohsm_bench",
+        "pkcs11_abi",
+    }
     assert {name for name in ours if not name.endswith(".py")} == BINARIES | OTHERS
     assert "ferrohsm/_build.py" in ours
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
