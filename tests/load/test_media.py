@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.conftest import Home, Token, make_token
 
@@ -86,21 +89,10 @@ def test_a_read_only_token_lists_logs_in_and_signs(
     assert "signer" in token.pkcs11_tool("--list-objects")
     sign = ["--sign", "--mechanism", "ECDSA-SHA256", "--id", "01", "--signature-format", "openssl"]
     token.pkcs11_tool(*sign, "--input-file", message, "--output-file", signature)
-    key = token.directory / "key.der"
-    token.pkcs11_tool("--read-object", "--type", "pubkey", "--id", "01", "--output-file", key)
-    verify = [
-        "openssl",
-        "dgst",
-        "-sha256",
-        "-keyform",
-        "DER",
-        "-verify",
-        key,
-        "-signature",
-        signature,
-        message,
-    ]
-    assert token.run(*verify).stdout.strip() == b"Verified OK"
+    # Not by --read-object: OpenSC 0.23 hands OpenSSL memory that it has freed, and fails now and then.
+    (point,) = re.findall(r"EC_POINT:\s+0441([0-9a-f]{130})", token.pkcs11_tool("--list-objects"))
+    key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), bytes.fromhex(point))
+    key.verify(signature.read_bytes(), message.read_bytes(), ec.ECDSA(hashes.SHA256()))
     refused = token.pkcs11_tool("--keygen", "--key-type", "AES:32", check=False)
     assert "CKR_TOKEN_WRITE_PROTECTED" in refused
 
