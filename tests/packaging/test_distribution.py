@@ -19,6 +19,7 @@ BINARIES = {
     "pkcs11_abi/libpkcs11.so",
     f"pkcs11_abi/module{SUFFIX}",
     f"ferrohsm_adapters/software/_kernels{SUFFIX}",
+    "ferrohsm_bench/driver_program",
 }
 OTHERS = {
     "ferrohsm/py.typed",

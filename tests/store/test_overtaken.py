@@ -97,7 +97,7 @@ def test_making_anew_happens_whole_or_not_at_all(
     with monkeypatch.context() as patch, pytest.raises(error):
         patch.setattr(access, "write_first", fail)
         step(token.store.initialize(bytearray(SO_PIN), "anew"))
-    assert token.store.logged_in()
+    assert token.store.holds_login()
     assert token.labels() == ["kept"]
     token.create(data("more"))
     assert token.another().login().labels() == ["kept", "more"]
@@ -112,7 +112,7 @@ def test_a_login_that_the_token_did_not_survive_seals_nothing(
     late.login()
     with pytest.raises(HsmError):
         late.create(data("sealed with a dead key"))
-    assert not late.store.logged_in()
+    assert not late.store.holds_login()
     with pytest.raises(UserNotLoggedIn):
         late.create(data("sealed with a dead key"))
     with pytest.raises(UserPinNotInitialized):
@@ -147,7 +147,7 @@ def test_what_another_process_deleted_is_logged_out(token: Token) -> None:
     other.directory.delete(token.serial)
     other.close()
     assert token.directory.tokens() == []
-    assert not store.logged_in()
+    assert not store.holds_login()
     with pytest.raises(HsmError):
         step(store.read(1))
 
