@@ -233,15 +233,22 @@ class GcmEncryption(EngineOperation):
 class HeldAead(EngineOperation):
     """An AEAD that works on the whole at once: decryption, and CCM either way.
 
-    `work` takes the input and gives the output; `growth` is what the output is longer by.
+    `work` takes the input and gives the output; `growth` is what the output is longer by. `secret` is the
+    copy of the key that `work` reads, if it has one of its own.
     """
 
-    __slots__ = ("expected", "growth", "held", "refusal", "work")
+    __slots__ = ("expected", "growth", "held", "refusal", "secret", "work")
 
     def __init__(
-        self, work: Callable[[Any], Bytes], growth: int, refusal: type[HsmError], expected: int | None
+        self,
+        work: Callable[[Any], Bytes],
+        growth: int,
+        refusal: type[HsmError],
+        expected: int | None,
+        secret: bytearray | None = None,
     ) -> None:
         super().__init__()
+        self.secret = secret
         self.work: Callable[[Any], Bytes] | None = work
         self.growth = growth
         self.refusal = refusal
@@ -273,6 +280,8 @@ class HeldAead(EngineOperation):
     def _drop(self) -> None:
         self.work = None
         self.held.wipe()
+        if self.secret is not None:
+            wipe(self.secret)
 
 
 def begin(function: int, row: Row, mechanism: Mechanism, key: Key) -> EngineOperation:
@@ -345,11 +354,12 @@ def _ccm(parameter: Ccm, value: Bytes, encrypt: bool) -> EngineOperation:
     # The length of the data is written in the bytes that the nonce leaves.
     if length >= 1 << (8 * (15 - len(nonce))):
         raise MechanismParamInvalid
-    # A copy: this class keeps the buffer it is given, and the key's may be wiped meanwhile.
-    aead = AESCCM(bytes(value), parameter.mac_length)
+    # A copy: this class reads the buffer it was given at each use, and the key's may be wiped meanwhile.
+    own = bytearray(value)
+    aead = AESCCM(own, parameter.mac_length)
     if encrypt:
         return HeldAead(
-            lambda data: aead.encrypt(nonce, data, aad), parameter.mac_length, DataLenRange, length
+            lambda data: aead.encrypt(nonce, data, aad), parameter.mac_length, DataLenRange, length, own
         )
 
     def work(data: Any) -> bytearray:
@@ -360,7 +370,7 @@ def _ccm(parameter: Ccm, value: Bytes, encrypt: bool) -> EngineOperation:
             raise EncryptedDataInvalid from None
         return plain
 
-    return HeldAead(work, -parameter.mac_length, EncryptedDataLenRange, length + parameter.mac_length)
+    return HeldAead(work, -parameter.mac_length, EncryptedDataLenRange, length + parameter.mac_length, own)
 
 
 _MODES: dict[int, Callable[[Any, Bytes, bool], EngineOperation]] = {

@@ -21,6 +21,7 @@ from ferrohsm.errors import (
     EncryptedDataInvalid,
     EncryptedDataLenRange,
     KeySizeRange,
+    MechanismInvalid,
     MechanismParamInvalid,
     SignatureInvalid,
     SignatureLenRange,
@@ -32,6 +33,7 @@ from ferrohsm_adapters.software.operation import EngineOperation
 from ferrohsm_adapters.software.rsa_material import private_key, public_key
 
 _PKCS1_OVERHEAD = 11
+_OPENSSL_3_2 = 0x30200000
 
 
 class RsaOperation(EngineOperation):
@@ -275,6 +277,8 @@ def begin(function: int, row: Row, mechanism: Mechanism, key: Key) -> EngineOper
     if mechanism.type == ck.CKM_RSA_X_509:
         return RawPublic(public_key(key), function == Function.VERIFY_RECOVER)
     if function in (Function.ENCRYPT, Function.DECRYPT):
+        if mechanism.type == ck.CKM_RSA_PKCS and function == Function.DECRYPT and not _rejects_implicitly():
+            raise MechanismInvalid("this engine would tell bad padding from good")
         scheme, overhead = encryption_scheme(mechanism)
         if function == Function.ENCRYPT:
             return Encryption(public_key(key), scheme, overhead)
@@ -283,6 +287,13 @@ def begin(function: int, row: Row, mechanism: Mechanism, key: Key) -> EngineOper
         return Recovery(public_key(key))
     parsed: Any = public_key(key) if function == Function.VERIFY else private_key(key)
     return _begin_signature(row, mechanism, parsed)
+
+
+def _rejects_implicitly() -> bool:
+    """Tell whether the engine answers bad padding with made-up bytes: OpenSSL from 3.2 on, not its forks."""
+    from cryptography.hazmat.backends.openssl import backend
+
+    return backend.openssl_version_number() >= _OPENSSL_3_2
 
 
 def _begin_signature(row: Row, mechanism: Mechanism, key: Any) -> EngineOperation:

@@ -15,7 +15,7 @@ from engine_support import Driver, step
 from ferrohsm import constants as ck
 from ferrohsm import errors
 from ferrohsm.adapters import Function, Key
-from ferrohsm.parameters import Ccm, Ctr, Gcm
+from ferrohsm.parameters import Ccm, Ctr, Gcm, Mechanism
 
 KEYS = [os.urandom(16), os.urandom(24), os.urandom(32)]
 IV = os.urandom(16)
@@ -220,6 +220,15 @@ def test_ccm_both_ways(driver: Driver, length: int, nonce: int, mac: int) -> Non
     bad = bytes((expected[0] ^ 1,)) + expected[1:]
     with pytest.raises(errors.EncryptedDataInvalid):
         driver.decrypt(ck.CKM_AES_CCM, key, bad, parameter)
+
+
+def test_ccm_wipes_its_copy_of_the_key(driver: Driver) -> None:
+    parameter = Ccm(3, IV[:12], b"", 16)
+    mechanism = Mechanism(ck.CKM_AES_CCM, parameter)
+    operation = step(driver.engine.begin(Function.ENCRYPT, mechanism, driver.aes(KEYS[0])))
+    assert operation.secret == KEYS[0]
+    step(operation.once(memoryview(b"abc")))
+    assert operation.secret == bytes(len(KEYS[0]))
 
 
 def test_ccm_refusals(driver: Driver) -> None:

@@ -143,6 +143,23 @@ def test_bad_pkcs1_padding_is_rejected_implicitly(driver: Driver, rsa: Pair) -> 
     assert driver.decrypt(ck.CKM_RSA_PKCS, private, block) == first
 
 
+@pytest.mark.parametrize(("version", "taken"), [(0x30000150, False), (0x1010107F, False), (0x30200000, True)])
+def test_no_pkcs1_decryption_by_an_engine_that_is_an_oracle(
+    rsa: Pair, monkeypatch: pytest.MonkeyPatch, version: int, taken: bool
+) -> None:
+    """OpenSSL before 3.2 and its forks tell bad padding from good."""
+    from cryptography.hazmat.backends.openssl.backend import Backend
+
+    monkeypatch.setattr(Backend, "openssl_version_number", lambda _: version)
+    library = Driver()
+    block = library.encrypt(ck.CKM_RSA_PKCS, rsa[0], b"message")
+    if taken:
+        assert library.decrypt(ck.CKM_RSA_PKCS, rsa[1], block) == b"message"
+    else:
+        with pytest.raises(errors.MechanismInvalid):
+            library.decrypt(ck.CKM_RSA_PKCS, rsa[1], block)
+
+
 @pytest.mark.parametrize("name", OAEP_HASHES)
 @pytest.mark.parametrize("mask", ["sha1", "sha512"])
 @pytest.mark.parametrize("label", [b"", b"label"])
