@@ -15,14 +15,7 @@ from ferrohsm.cli.parser import Nouns, choose_token, noun, verb
 from ferrohsm.cli.terminal import Progress, UsageError, show
 from ferrohsm.parameters import Mechanism
 
-_EC_CURVES = (
-    "P-224",
-    "P-256",
-    "P-384",
-    "P-521",
-    "secp256k1",
-    *(c for c in view.CURVES if c.startswith("brain")),
-)
+_EC_CURVES = ("P-256", "P-384", "P-521", "secp256k1", *(c for c in view.CURVES if c.startswith("brain")))
 _HASHES = ("sha1", "sha224", "sha256", "sha384", "sha512")
 _TYPES = ("rsa", "ec", "ed25519", "ed448", "x25519", "x448", "aes", "generic", "hmac")
 _USES: dict[str, tuple[str, ...]] = {

@@ -313,6 +313,8 @@ def run_restore(arguments: argparse.Namespace) -> None:
     """Bring a token back."""
     from ferrohsm.cli.service import service
 
+    with open(arguments.file, "rb"):
+        """A file that cannot be read is told as such, and leaves no directory behind."""
     with service() as opened:
         with Progress("checking page") as progress:
             serial = _directory(opened, None).restore(arguments.file, progress.step)

@@ -10,7 +10,7 @@ import stat
 
 import pytest
 
-from ferrohsm.cli import exporting, view
+from ferrohsm.cli import exporting, key, view
 
 USER = ("--pin-env", "PIN")
 KEY_SHAPE = {"object", "class", "type", "label", "id", "private", "size", "curve", "use"}
@@ -81,6 +81,12 @@ def test_curves_are_those_of_the_specification():
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )  # fmt: skip
         assert bytes.fromhex(view.CURVES[name]) in der
+
+
+@pytest.mark.parametrize("curve", key._EC_CURVES)
+def test_every_curve_that_is_offered(ferrohsm, token, curve):
+    made = ferrohsm.json("key", "generate", "ec", "--curve", curve, *USER)
+    assert {made[half]["curve"] for half in ("public", "private")} == {curve}
 
 
 def test_always_authenticate(ferrohsm, token):
