@@ -9,15 +9,12 @@ from __future__ import annotations
 import os
 import struct
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ferrohsm import log
 from ferrohsm.errors import DeviceError, PinIncorrect
 from ferrohsm.settings import KdfSettings, PinPolicy
-from ferrohsm.store.sealing import KEY_SIZE, seal, unseal, wipe
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from ferrohsm.store.sealing import KEY_SIZE, cipher_of, seal, unseal
 
 _HEAD = struct.Struct("<BIII16s")
 _TRIES = struct.Struct("<IQ")
@@ -87,11 +84,10 @@ def require_means() -> None:
     The cryptography library obeys ``OPENSSL_CONF``, and a configuration may take its algorithms away.
     """
     try:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
         Argon2id(salt=bytes(16), length=KEY_SIZE, iterations=1, lanes=1, memory_cost=8)
-        AESGCM(bytes(KEY_SIZE)).encrypt(bytes(12), b"", None)
+        cipher_of(bytearray(range(KEY_SIZE)))
     except Exception:
         said = "the cryptography library has no Argon2id or no AES-GCM: look at what OPENSSL_CONF names"
         log.event("error", said)
@@ -110,20 +106,11 @@ def _wrapping_key(
     return out
 
 
-def _cipher_of(key: bytearray) -> AESGCM:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    try:
-        return AESGCM(key)
-    finally:
-        wipe(key)
-
-
 def wrap(master: bytearray, pin: bytearray, owner: Owner, pepper: bytes, kdf: KdfSettings) -> bytes:
     """Return the record of `master` under `pin`."""
     salt = os.urandom(16)
     head = _HEAD.pack(_VERSION, kdf.memory_kib, kdf.passes, _LANES, salt)
-    cipher = _cipher_of(_wrapping_key(pin, pepper, salt, kdf.memory_kib, kdf.passes, _LANES))
+    cipher = cipher_of(_wrapping_key(pin, pepper, salt, kdf.memory_kib, kdf.passes, _LANES))
     return head + seal(cipher, master, owner.bound(head))
 
 
@@ -136,7 +123,7 @@ def unwrap(record: bytes, pin: bytearray, owner: Owner, pepper: bytes) -> bytear
     bounded = 8 * lanes <= memory <= _MEMORY_LIMIT and 0 < passes <= 1000 and 0 < lanes <= 64
     if version != _VERSION or not bounded:
         raise DeviceError("a PIN's record is damaged")
-    cipher = _cipher_of(_wrapping_key(pin, pepper, salt, memory, passes, lanes))
+    cipher = cipher_of(_wrapping_key(pin, pepper, salt, memory, passes, lanes))
     try:
         return unseal(cipher, sealed, owner.bound(head))
     except DeviceError:

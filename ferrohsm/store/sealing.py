@@ -44,14 +44,26 @@ def _subkey(master: bytearray, purpose: bytes) -> bytearray:
     return out
 
 
-def _cipher(master: bytearray) -> AESGCM:
+def cipher_of(key: bytearray) -> AESGCM:
+    """Return AES-256-GCM under `key`, which is wiped.
+
+    The cipher has expanded its own copy, which OpenSSL cleanses when it goes. Raises `DeviceError` from a
+    library that reads the caller's buffer at each use instead: it would seal with a key of zeros.
+    """
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-    key = _subkey(master, b"ferrohsm seal")
     try:
-        return AESGCM(key)
+        cipher = AESGCM(key)
+        before = cipher.encrypt(bytes(NONCE_SIZE), b"", None)
     finally:
-        wipe(key)  # the cipher has expanded its own copy, which OpenSSL cleanses when it goes
+        wipe(key)
+    if cipher.encrypt(bytes(NONCE_SIZE), b"", None) != before:
+        raise DeviceError("this cryptography library keeps no key of its own: it cannot be used")
+    return cipher
+
+
+def _cipher(master: bytearray) -> AESGCM:
+    return cipher_of(_subkey(master, b"ferrohsm seal"))
 
 
 def seal(cipher: AESGCM, plain: bytes | bytearray, bound: bytes | bytearray) -> bytes:
