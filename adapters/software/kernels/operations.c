@@ -267,7 +267,8 @@ CK_RV ferro_once(ferro_kernel_op *op, const void *in, size_t length, void *out, 
         *out_length = need;
         return CKR_BUFFER_TOO_SMALL;
     }
-    if (in != out && overlap(in, length, out, need)) {
+    /* Ciphers work in place; a signature may be written before its message was read for the last time. */
+    if ((in != out || (op->function & (CKF_SIGN | CKF_SIGN_RECOVER))) && overlap(in, length, out, need)) {
         if ((copy = ferro_secret_alloc(length)) == NULL)
             return broken(op, CKR_HOST_MEMORY);
         memcpy(copy, in, length);
