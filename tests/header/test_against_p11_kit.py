@@ -43,9 +43,8 @@ SKIPPED_STRUCTURES = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _other_header() -> None:
-    if not OTHER.exists():
-        pytest.skip("p11-kit's header is not installed (Debian package libp11-kit-dev)")
+def _other_header(need: Callable[..., str]) -> None:
+    need(str(OTHER), package="libp11-kit-dev")
 
 
 def defined(text: str) -> set[str]:

@@ -11,8 +11,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-
-_kernels = pytest.importorskip("ferrohsm_adapters.software._kernels")
+from ferrohsm_adapters.software import _kernels
 
 
 def run(body: str) -> None:

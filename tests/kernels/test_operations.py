@@ -14,13 +14,12 @@ from cryptography.hazmat.primitives import hashes, hmac, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa, utils, x448, x25519
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
+from ferrohsm_adapters.software import _kernels
 
 from ferrohsm import constants as ck
 from ferrohsm import errors
 from ferrohsm.adapters import Key, Operation
 from ferrohsm.parameters import Ctr, Ecdh1, Gcm, RsaOaep, RsaPss
-
-_kernels = pytest.importorskip("ferrohsm_adapters.software._kernels")
 
 OIDS = {
     "secp256r1": "06082a8648ce3d030107",
