@@ -11,6 +11,7 @@ from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Template, Value
 from ferrohsm.attribute_kinds import CREATE, DERIVE, FALSE, GENERATE, TRUE, UNWRAP, is_true, number, ulong
 from ferrohsm.attributes import change, collapse, compose, merge
+from ferrohsm.derivation import compose_data, compose_public, hold_references, release, stamp_derived
 from ferrohsm.entries import Entry, copied, wipe
 from ferrohsm.errors import (
     AttributeValueInvalid,
@@ -37,18 +38,6 @@ _KEY_CLASSES = (ck.CKO_PUBLIC_KEY, ck.CKO_PRIVATE_KEY, ck.CKO_SECRET_KEY)
 
 # What a template may give though it follows from the material: it must be right then.
 _CHECKED = (ck.CKA_CHECK_VALUE, ck.CKA_PUBLIC_KEY_INFO, ck.CKA_PUBLIC_CRC64_VALUE)
-
-# Derivations that only rearrange the base key's bits: the derived key cannot be less protected than
-# the base key ("Miscellaneous simple key derivation mechanisms").
-_REARRANGING = frozenset(
-    (
-        ck.CKM_CONCATENATE_BASE_AND_KEY,
-        ck.CKM_CONCATENATE_BASE_AND_DATA,
-        ck.CKM_CONCATENATE_DATA_AND_BASE,
-        ck.CKM_XOR_BASE_AND_DATA,
-        ck.CKM_EXTRACT_KEY_FROM_KEY,
-    )
-)
 
 
 def _boolean(value: bool) -> bytes:
@@ -337,35 +326,40 @@ async def derive_key(session: Session, mechanism: Mechanism, base_oid: int, temp
     token = session.token
     row = check_mechanism(token, mechanism.type, Function.DERIVE)
     base = await hold_key(session, base_oid, Function.DERIVE)
+    keys = [base]
     try:
+        if row.object_class == ck.CKO_PUBLIC_KEY:
+            return await _derive_public(session, row, mechanism, base, template)
         check_key(row, Function.DERIVE, base)
         check_no_login_needed(base)
+        mechanism, others = await hold_references(session, row, mechanism)
+        keys += others
         template = _with_template_of(base, ck.CKA_DERIVE_TEMPLATE, template)
-        implied: Attributes = {ck.CKA_CLASS: ulong(ck.CKO_SECRET_KEY)}
-        if ck.CKA_KEY_TYPE not in collapse(template):
-            implied[ck.CKA_KEY_TYPE] = ulong(ck.CKK_GENERIC_SECRET)
-        attributes = compose(DERIVE, template, implied, so=token.so_logged_in)
-        _stamp_derived(attributes, base, mechanism)
+        if row.object_class == ck.CKO_DATA:
+            attributes, seen = compose_data(template, token.so_logged_in)
+        else:
+            implied: Attributes = {ck.CKA_CLASS: ulong(ck.CKO_SECRET_KEY)}
+            if ck.CKA_KEY_TYPE not in collapse(template):
+                implied[ck.CKA_KEY_TYPE] = ulong(ck.CKK_GENERIC_SECRET)
+            seen = attributes = compose(DERIVE, template, implied, so=token.so_logged_in)
+            stamp_derived(attributes, template, row, keys)
         await check_create(session, attributes)
-        made = await token.signer.derive(mechanism, base.key, dict(attributes))
+        made = await token.signer.derive(mechanism, base.key, dict(seen))
     finally:
-        base.release()
+        release(keys)
+    if row.object_class == ck.CKO_DATA:
+        attributes.update(made)
     await _settle(session, attributes, made)
     return await token.objects.add(session, attributes)
 
 
-def _stamp_derived(attributes: Attributes, base: Entry, mechanism: Mechanism) -> None:
-    """Set what the base key decides about the derived one."""
-    if mechanism.type in _REARRANGING:
-        if base.flag(ck.CKA_SENSITIVE):
-            attributes[ck.CKA_SENSITIVE] = TRUE
-        if not base.flag(ck.CKA_EXTRACTABLE):
-            attributes[ck.CKA_EXTRACTABLE] = FALSE
-    attributes[ck.CKA_LOCAL] = FALSE
-    attributes[ck.CKA_KEY_GEN_MECHANISM] = ulong(ck.CK_UNAVAILABLE_INFORMATION)
-    attributes[ck.CKA_ALWAYS_SENSITIVE] = _boolean(
-        base.flag(ck.CKA_ALWAYS_SENSITIVE) and is_true(attributes[ck.CKA_SENSITIVE])
-    )
-    attributes[ck.CKA_NEVER_EXTRACTABLE] = _boolean(
-        base.flag(ck.CKA_NEVER_EXTRACTABLE) and not is_true(attributes[ck.CKA_EXTRACTABLE])
-    )
+async def _derive_public(
+    session: Session, row: Row, mechanism: Mechanism, private: Entry, template: Template
+) -> int:
+    """Make the public key of a private key, whatever that key may be used for."""
+    check_key(row, Function.DERIVE, private, use=False)
+    made = await session.token.signer.derive(mechanism, private.key, {})
+    attributes = compose_public(template, made, private, session.token.so_logged_in)
+    await check_create(session, attributes)
+    await _settle(session, attributes, None)
+    return await session.token.objects.add(session, attributes)

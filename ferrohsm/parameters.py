@@ -6,6 +6,7 @@ inside a parameter arrives as the object identity the core knows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ferrohsm import constants as ck
@@ -30,6 +31,15 @@ class ParameterKind:
     CBC_ENCRYPT_DATA = "cbc_encrypt_data"  # CK_AES_CBC_ENCRYPT_DATA_PARAMS
     RSA_AES_KEY_WRAP = "rsa_aes_key_wrap"  # CK_RSA_AES_KEY_WRAP_PARAMS
     BYTES = "bytes"  # the parameter's own bytes (DH public value)
+    IV64 = "iv64"  # 8 bytes
+    KEY = "key"  # CK_OBJECT_HANDLE
+    CHACHA20 = "chacha20"  # CK_CHACHA20_PARAMS
+    CHACHA20_POLY1305 = "chacha20_poly1305"  # CK_SALSA20_CHACHA20_POLY1305_PARAMS
+    DES_CBC_ENCRYPT_DATA = "des_cbc_encrypt_data"  # CK_DES_CBC_ENCRYPT_DATA_PARAMS
+    HKDF = "hkdf"  # CK_HKDF_PARAMS
+    SP800_108 = "sp800_108"  # CK_SP800_108_KDF_PARAMS
+    SP800_108_FEEDBACK = "sp800_108_feedback"  # CK_SP800_108_FEEDBACK_KDF_PARAMS
+    PBKD2 = "pbkd2"  # CK_PKCS5_PBKD2_PARAMS2
 
 
 class Ctr(NamedTuple):
@@ -103,6 +113,79 @@ class RsaAesKeyWrap(NamedTuple):
     oaep: RsaOaep
 
 
+class KeyReference(NamedTuple):
+    """A key that a parameter names: its handle, then its identity, and for the engine the `Key` itself."""
+
+    key: Any
+
+
+class ChaCha20(NamedTuple):
+    """CK_CHACHA20_PARAMS: `counter` as it stands in memory."""
+
+    counter: bytes
+    nonce: bytes
+
+
+class ChaCha20Poly1305(NamedTuple):
+    """CK_SALSA20_CHACHA20_POLY1305_PARAMS."""
+
+    nonce: bytes
+    aad: bytes
+
+
+class Hkdf(NamedTuple):
+    """CK_HKDF_PARAMS: `salt` is bytes, a `KeyReference`, or None for no salt."""
+
+    extract: bool
+    expand: bool
+    hash: int
+    salt: bytes | KeyReference | None
+    info: bytes
+
+
+class IntegerFormat(NamedTuple):
+    """CK_SP800_108_COUNTER_FORMAT: how a counter is written."""
+
+    little_endian: bool
+    bits: int
+
+
+class DkmLength(NamedTuple):
+    """CK_SP800_108_DKM_LENGTH_FORMAT: how the length of the derived material is counted and written."""
+
+    method: int
+    little_endian: bool
+    bits: int
+
+
+class PrfData(NamedTuple):
+    """CK_PRF_DATA_PARAM: by `type` bytes, a `KeyReference`, an `IntegerFormat`, a `DkmLength` or None."""
+
+    type: int
+    value: Any
+
+
+class Sp800108(NamedTuple):
+    """CK_SP800_108_KDF_PARAMS and CK_SP800_108_FEEDBACK_KDF_PARAMS (whose `iv` it has beside)."""
+
+    prf: int
+    data: tuple[PrfData, ...]
+    iv: bytes = b""
+
+
+class Pbkd2(NamedTuple):
+    """CK_PKCS5_PBKD2_PARAMS2: `password` is wiped by the engine."""
+
+    salt: bytes
+    iterations: int
+    prf: int
+    password: bytearray
+
+    def __repr__(self) -> str:
+        """Return what is no secret."""
+        return f"<Pbkd2 of {self.iterations} iterations>"
+
+
 class Mechanism(NamedTuple):
     """A mechanism with its decoded parameter: None, bytes, an int or one of the tuples above."""
 
@@ -113,3 +196,16 @@ class Mechanism(NamedTuple):
     def name(self) -> str:
         """The mechanism's name (``CKM_*``)."""
         return ck.name("CKM", self.type)
+
+
+def replace_keys(value: Any, replacement: Callable[[Any], Any]) -> Any:
+    """Return a parameter with the key of every `KeyReference` in it replaced by `replacement` of it."""
+    if isinstance(value, KeyReference):
+        return KeyReference(replacement(value.key))
+    if not isinstance(value, tuple):
+        return value
+    parts = [replace_keys(part, replacement) for part in value]
+    if all(new is old for new, old in zip(parts, value, strict=True)):
+        return value
+    made: Any = type(value)
+    return made(*parts) if hasattr(value, "_fields") else tuple(parts)

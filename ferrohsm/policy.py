@@ -98,20 +98,22 @@ def check_mechanism(token: Token, mechanism: int, function: int) -> Row:
     return row
 
 
-def check_key(row: Row, function: int, entry: Entry) -> None:
+def check_key(row: Row, function: int, entry: Entry, *, use: bool = True) -> None:
     """Check that a key may be used for `function` with the mechanism of `row`.
+
+    Without `use` the attribute that allows the function is not asked.
 
     Raises `KeyTypeInconsistent` (or the wrapping and unwrapping ones), `KeyFunctionNotPermitted`,
     and `MechanismInvalid` when the key's ``CKA_ALLOWED_MECHANISMS`` leave it out.
     """
-    use = USES[function]
+    rules = USES[function]
     object_class, key_type = entry.get(ck.CKA_CLASS), entry.get(ck.CKA_KEY_TYPE)
-    if object_class is None or number(object_class) not in use.classes or key_type is None:
-        raise use.wrong_type()
+    if object_class is None or number(object_class) not in rules.classes or key_type is None:
+        raise rules.wrong_type()
     if number(key_type) not in row.key_types:
-        raise use.wrong_type(f"{ck.name('CKM', row.type)} with {ck.name('CKK', number(key_type))}")
-    if not entry.flag(use.attribute):
-        raise KeyFunctionNotPermitted(f"{ck.name('CKA', use.attribute)} is false")
+        raise rules.wrong_type(f"{ck.name('CKM', row.type)} with {ck.name('CKK', number(key_type))}")
+    if use and not entry.flag(rules.attribute):
+        raise KeyFunctionNotPermitted(f"{ck.name('CKA', rules.attribute)} is false")
     allowed = entry.get(ck.CKA_ALLOWED_MECHANISMS)
     if allowed is not None:
         assert not isinstance(allowed, tuple)

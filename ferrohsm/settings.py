@@ -54,6 +54,7 @@ SETTINGS = (
     Setting("log", "format", "choice", "json", ("json", "text"), "how a line looks"),
     Setting("mechanisms", "allow", "mechanisms", None, None, "the only mechanisms offered (all, if absent)"),
     Setting("mechanisms", "deny", "mechanisms", frozenset(), None, "mechanisms never offered"),
+    Setting("mechanisms", "weak", "bool", False, None, "offer MD5, DES and Triple DES too"),
 )
 
 _ROWS = {row.name: row for row in SETTINGS}
@@ -137,16 +138,24 @@ class LogSettings(Section):
 
 
 class MechanismSettings(Section):
-    """``[mechanisms]``: which ``CKM_*`` a slot offers; `allow` is None for all."""
+    """``[mechanisms]``: which ``CKM_*`` a slot offers; `allow` is None for all that are not weak."""
 
-    __slots__ = ("allow", "deny")
+    __slots__ = ("allow", "deny", "weak")
     table = "mechanisms"
     allow: frozenset[int] | None
     deny: frozenset[int]
+    weak: bool
 
     def offers(self, mechanism: int) -> bool:
-        """Say whether `mechanism` may be offered."""
-        return mechanism not in self.deny and (self.allow is None or mechanism in self.allow)
+        """Say whether `mechanism` may be offered. A weak one has to be asked for: all of them, or by name."""
+        if mechanism in self.deny:
+            return False
+        if self.allow is not None:
+            return mechanism in self.allow
+        from ferrohsm.mechanisms import ROWS
+
+        row = ROWS.get(mechanism)
+        return self.weak or row is None or not row.weak
 
 
 TABLES: tuple[type[Section], ...] = (PinPolicy, KdfSettings, StoreSettings, LogSettings, MechanismSettings)

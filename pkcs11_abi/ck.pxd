@@ -158,8 +158,84 @@ cdef extern from "pkcs11.h" nogil:
         CK_ULONG ulAESKeyBits
         CK_RSA_PKCS_OAEP_PARAMS *pOAEPParams
 
+    ctypedef struct CK_DES_CBC_ENCRYPT_DATA_PARAMS:
+        CK_BYTE iv[8]
+        CK_BYTE *pData
+        CK_ULONG length
+
+    ctypedef struct CK_CHACHA20_PARAMS:
+        CK_BYTE *pBlockCounter
+        CK_ULONG blockCounterBits
+        CK_BYTE *pNonce
+        CK_ULONG ulNonceBits
+
+    ctypedef struct CK_SALSA20_CHACHA20_POLY1305_PARAMS:
+        CK_BYTE *pNonce
+        CK_ULONG ulNonceLen
+        CK_BYTE *pAAD
+        CK_ULONG ulAADLen
+
+    ctypedef struct CK_HKDF_PARAMS:
+        CK_BBOOL bExtract
+        CK_BBOOL bExpand
+        CK_MECHANISM_TYPE prfHashMechanism
+        CK_ULONG ulSaltType
+        CK_BYTE *pSalt
+        CK_ULONG ulSaltLen
+        CK_OBJECT_HANDLE hSaltKey
+        CK_BYTE *pInfo
+        CK_ULONG ulInfoLen
+
+    ctypedef struct CK_PRF_DATA_PARAM:
+        CK_ULONG type
+        void *pValue
+        CK_ULONG ulValueLen
+
+    ctypedef struct CK_SP800_108_COUNTER_FORMAT:
+        CK_BBOOL bLittleEndian
+        CK_ULONG ulWidthInBits
+
+    ctypedef struct CK_SP800_108_DKM_LENGTH_FORMAT:
+        CK_ULONG dkmLengthMethod
+        CK_BBOOL bLittleEndian
+        CK_ULONG ulWidthInBits
+
+    ctypedef struct CK_SP800_108_KDF_PARAMS:
+        CK_MECHANISM_TYPE prfType
+        CK_ULONG ulNumberOfDataParams
+        CK_PRF_DATA_PARAM *pDataParams
+        CK_ULONG ulAdditionalDerivedKeys
+
+    ctypedef struct CK_SP800_108_FEEDBACK_KDF_PARAMS:
+        CK_MECHANISM_TYPE prfType
+        CK_ULONG ulNumberOfDataParams
+        CK_PRF_DATA_PARAM *pDataParams
+        CK_ULONG ulIVLen
+        CK_BYTE *pIV
+        CK_ULONG ulAdditionalDerivedKeys
+
+    ctypedef struct CK_PKCS5_PBKD2_PARAMS2:
+        CK_ULONG saltSource
+        void *pSaltSourceData
+        CK_ULONG ulSaltSourceDataLen
+        CK_ULONG iterations
+        CK_ULONG prf
+        void *pPrfData
+        CK_ULONG ulPrfDataLen
+        CK_BYTE *pPassword
+        CK_ULONG ulPasswordLen
+
     # Constants.
     const CK_ULONG CK_UNAVAILABLE_INFORMATION
+    const CK_ULONG CKF_HKDF_SALT_NULL
+    const CK_ULONG CKF_HKDF_SALT_DATA
+    const CK_ULONG CKF_HKDF_SALT_KEY
+    const CK_ULONG CKZ_SALT_SPECIFIED
+    const CK_ULONG CK_SP800_108_ITERATION_VARIABLE
+    const CK_ULONG CK_SP800_108_COUNTER
+    const CK_ULONG CK_SP800_108_DKM_LENGTH
+    const CK_ULONG CK_SP800_108_BYTE_ARRAY
+    const CK_ULONG CK_SP800_108_KEY_HANDLE
     const CK_FLAGS CKF_DONT_BLOCK
     const CK_FLAGS CKF_RW_SESSION
     const CK_FLAGS CKF_SERIAL_SESSION

@@ -20,7 +20,7 @@ cdef struct Parameter:
 
 ctypedef bint (*shape_t)(Parameter *parameter) noexcept nogil
 
-cdef shape_t SHAPES[17]
+cdef shape_t SHAPES[KINDS]
 """By the number of the parameter's kind (DECODER_OF); NULL for a kind that always goes through the core."""
 
 

@@ -14,8 +14,12 @@ cdef CK_RV C_GenerateKey(
 
 cdef CK_RV generate_key(Call *call) except *:
     mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
-    template = read_template(call.template, call.count)
-    made = drive_with(call, template, core().generate_key(session, mechanism, template))
+    try:
+        template = read_template(call.template, call.count)
+        made = drive_with(call, template, core().generate_key(session, mechanism, template))
+    finally:
+        if isinstance(mechanism.parameter, Pbkd2):
+            wipe(mechanism.parameter.password)
     return hand_out(call, made, call.made)
 
 
@@ -136,7 +140,7 @@ cdef CK_RV C_DeriveKey(
 
 
 cdef CK_RV derive_key(Call *call) except *:
-    mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
+    mechanism, session = read_mechanism_with_keys(call.session, call.mechanism), core_session(call.session)
     template = read_template(call.template, call.count)
     base = object_id(call.session, call.key, errors.KeyHandleInvalid)
     made = drive_with(call, template, core().derive_key(session, mechanism, base, template))

@@ -4,20 +4,32 @@ from ferrohsm.mechanisms import parameter_kind
 from ferrohsm.parameters import (
     CbcEncryptData,
     Ccm,
+    ChaCha20,
+    ChaCha20Poly1305,
     Ctr,
+    DkmLength,
     Ecdh1,
     EdDsa,
     Gcm,
+    Hkdf,
+    IntegerFormat,
+    KeyReference,
     Mechanism,
     ParameterKind,
+    Pbkd2,
+    PrfData,
     RsaAesKeyWrap,
     RsaOaep,
     RsaPss,
+    Sp800108,
+    replace_keys,
 )
 
 cdef enum:
     DATA_LIMIT = 0x7FFFFFFF  # the longest input of one call, in bytes: what every engine's int can hold
     PARAMETER_LIMIT = 0x100000  # the longest parameter and the longest string inside one, in bytes
+    PIECES_LIMIT = 1000  # the longest array inside a parameter, in elements
+    KINDS = 40  # room for the parameters' kinds
 
 ctypedef object (*decoder_t)(const CK_BYTE *parameter, CK_ULONG length)
 
@@ -57,6 +69,10 @@ cdef object decode_iv8(const CK_BYTE *parameter, CK_ULONG length):
 
 cdef object decode_iv4(const CK_BYTE *parameter, CK_ULONG length):
     return None if length == 0 else exactly(parameter, length, 4)
+
+
+cdef object decode_iv64(const CK_BYTE *parameter, CK_ULONG length):
+    return exactly(parameter, length, 8)
 
 
 cdef object decode_bytes(const CK_BYTE *parameter, CK_ULONG length):
@@ -158,12 +174,148 @@ cdef object decode_rsa_aes_key_wrap(const CK_BYTE *parameter, CK_ULONG length):
     return RsaAesKeyWrap(value.ulAESKeyBits, oaep)
 
 
-cdef decoder_t DECODERS[17]
+cdef object decode_key(const CK_BYTE *parameter, CK_ULONG length):
+    return KeyReference(decode_ulong(parameter, length))
+
+
+cdef object decode_des_cbc_encrypt_data(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_DES_CBC_ENCRYPT_DATA_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    return CbcEncryptData(value.iv[:8], inner(value.pData, value.length))
+
+
+cdef bytes whole_bytes(const void *pointer, CK_ULONG bits):
+    if bits % 8 != 0:
+        raise wrong_parameter()
+    return inner(pointer, bits // 8)
+
+
+cdef object decode_chacha20(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_CHACHA20_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    return ChaCha20(
+        whole_bytes(value.pBlockCounter, value.blockCounterBits), whole_bytes(value.pNonce, value.ulNonceBits)
+    )
+
+
+cdef object decode_chacha20_poly1305(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_SALSA20_CHACHA20_POLY1305_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    # The specification counts the nonce in bits (64, 96, 192), most programs in bytes: no number is both.
+    if value.ulNonceLen < 64:
+        value.ulNonceLen *= 8
+    return ChaCha20Poly1305(whole_bytes(value.pNonce, value.ulNonceLen), inner(value.pAAD, value.ulAADLen))
+
+
+cdef object decode_hkdf(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_HKDF_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    salt = None
+    if value.bExtract:
+        if value.ulSaltType == CKF_HKDF_SALT_DATA:
+            salt = inner(value.pSalt, value.ulSaltLen)
+        elif value.ulSaltType == CKF_HKDF_SALT_KEY:
+            salt = KeyReference(value.hSaltKey)
+        elif value.ulSaltType != CKF_HKDF_SALT_NULL:
+            raise wrong_parameter()
+    info = inner(value.pInfo, value.ulInfoLen) if value.bExpand else b""
+    return Hkdf(value.bExtract != 0, value.bExpand != 0, value.prfHashMechanism, salt, info)
+
+
+cdef object integer_format(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_SP800_108_COUNTER_FORMAT value
+    if parameter == NULL or length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    return IntegerFormat(value.bLittleEndian != 0, value.ulWidthInBits)
+
+
+cdef object length_format(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_SP800_108_DKM_LENGTH_FORMAT value
+    if parameter == NULL or length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    return DkmLength(value.dkmLengthMethod, value.bLittleEndian != 0, value.ulWidthInBits)
+
+
+cdef object prf_value(const CK_PRF_DATA_PARAM *piece):
+    cdef const CK_BYTE *start = <const CK_BYTE *>piece.pValue
+    if piece.type == CK_SP800_108_ITERATION_VARIABLE:
+        return None if start == NULL and piece.ulValueLen == 0 else integer_format(start, piece.ulValueLen)
+    if piece.type == CK_SP800_108_COUNTER:
+        return integer_format(start, piece.ulValueLen)
+    if piece.type == CK_SP800_108_DKM_LENGTH:
+        return length_format(start, piece.ulValueLen)
+    if piece.type == CK_SP800_108_KEY_HANDLE and start != NULL:
+        return decode_key(start, piece.ulValueLen)
+    if piece.type != CK_SP800_108_BYTE_ARRAY or piece.ulValueLen == 0:
+        raise wrong_parameter()
+    return inner(start, piece.ulValueLen)
+
+
+cdef tuple prf_data(const CK_PRF_DATA_PARAM *pieces, CK_ULONG count):
+    cdef CK_PRF_DATA_PARAM piece
+    cdef CK_ULONG i
+    if count > PIECES_LIMIT or (pieces == NULL and count != 0):
+        raise wrong_parameter()
+    found = []
+    for i in range(count):
+        piece = pieces[i]
+        found.append(PrfData(piece.type, prf_value(&piece)))
+    return tuple(found)
+
+
+cdef object decode_sp800_108(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_SP800_108_KDF_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    if value.ulAdditionalDerivedKeys != 0:
+        raise wrong_parameter()
+    return Sp800108(value.prfType, prf_data(value.pDataParams, value.ulNumberOfDataParams))
+
+
+cdef object decode_sp800_108_feedback(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_SP800_108_FEEDBACK_KDF_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    if value.ulAdditionalDerivedKeys != 0:
+        raise wrong_parameter()
+    data = prf_data(value.pDataParams, value.ulNumberOfDataParams)
+    return Sp800108(value.prfType, data, inner(value.pIV, value.ulIVLen))
+
+
+cdef object decode_pbkd2(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_PKCS5_PBKD2_PARAMS2 value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    if value.saltSource != CKZ_SALT_SPECIFIED or value.pPrfData != NULL or value.ulPrfDataLen != 0:
+        raise wrong_parameter()
+    if value.ulPasswordLen > PARAMETER_LIMIT or (value.pPassword == NULL and value.ulPasswordLen != 0):
+        raise wrong_parameter()
+    salt = inner(value.pSaltSourceData, value.ulSaltSourceDataLen)
+    password = PyByteArray_FromStringAndSize(<const char *>value.pPassword, <Py_ssize_t>value.ulPasswordLen)
+    return Pbkd2(salt, value.iterations, value.prf, password)
+
+
+cdef decoder_t DECODERS[KINDS]
 cdef dict DECODER_OF = {}
 
 
 cdef void file_decoder(str kind, decoder_t decoder):
     cdef int place = len(DECODER_OF)
+    if place == KINDS:
+        raise RuntimeError("no room for another kind of parameter")
     DECODERS[place] = decoder
     DECODER_OF[kind] = place
 
@@ -184,6 +336,15 @@ file_decoder(ParameterKind.STRING, decode_string)
 file_decoder(ParameterKind.CBC_ENCRYPT_DATA, decode_cbc_encrypt_data)
 file_decoder(ParameterKind.RSA_AES_KEY_WRAP, decode_rsa_aes_key_wrap)
 file_decoder(ParameterKind.BYTES, decode_bytes)
+file_decoder(ParameterKind.IV64, decode_iv64)
+file_decoder(ParameterKind.KEY, decode_key)
+file_decoder(ParameterKind.CHACHA20, decode_chacha20)
+file_decoder(ParameterKind.CHACHA20_POLY1305, decode_chacha20_poly1305)
+file_decoder(ParameterKind.DES_CBC_ENCRYPT_DATA, decode_des_cbc_encrypt_data)
+file_decoder(ParameterKind.HKDF, decode_hkdf)
+file_decoder(ParameterKind.SP800_108, decode_sp800_108)
+file_decoder(ParameterKind.SP800_108_FEEDBACK, decode_sp800_108_feedback)
+file_decoder(ParameterKind.PBKD2, decode_pbkd2)
 
 
 cdef object read_mechanism(const CK_MECHANISM *mechanism):
@@ -196,3 +357,20 @@ cdef object read_mechanism(const CK_MECHANISM *mechanism):
         raise wrong_parameter()
     cdef int place = DECODER_OF[kind]
     return Mechanism(value.mechanism, DECODERS[place](<const CK_BYTE *>value.pParameter, value.ulParameterLen))
+
+
+cdef class Identities:
+    """Turns the handle of a key that a parameter names into its identity, for one call."""
+
+    cdef ferro_session *session
+
+    def __call__(self, handle):
+        return object_id(self.session, handle, errors.KeyHandleInvalid)
+
+
+cdef object read_mechanism_with_keys(ferro_session *session, const CK_MECHANISM *mechanism):
+    """Return the caller's mechanism, the keys that its parameter names found."""
+    cdef Identities identities = Identities()
+    identities.session = session
+    read = read_mechanism(mechanism)
+    return read._replace(parameter=replace_keys(read.parameter, identities))

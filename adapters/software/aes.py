@@ -55,20 +55,21 @@ def run(context: Any, data: Any) -> bytearray:
 class Stream(EngineOperation):
     """ECB and CBC without padding: whole blocks, in parts of any size."""
 
-    __slots__ = ("context", "pending", "refusal")
+    __slots__ = ("block", "context", "pending", "refusal")
 
-    def __init__(self, context: Any, refusal: type[HsmError]) -> None:
+    def __init__(self, context: Any, refusal: type[HsmError], block: int = BLOCK) -> None:
         super().__init__()
+        self.block = block
         self.context = context
         self.refusal = refusal
         self.pending = 0  # bytes of an unfinished block, held by the context
 
     def update_length(self, length: int) -> int:
         total = self.pending + length
-        return total - total % BLOCK
+        return total - total % self.block
 
     def once_length(self, length: int) -> int:
-        if length % BLOCK:
+        if length % self.block:
             raise self.refusal
         return length
 
@@ -82,7 +83,7 @@ class Stream(EngineOperation):
         return run(self.context, data)
 
     def _update(self, data: memoryview) -> bytearray:
-        self.pending = (self.pending + len(data)) % BLOCK
+        self.pending = (self.pending + len(data)) % self.block
         return run(self.context, data)
 
     def _finish(self) -> bytes:
@@ -99,42 +100,43 @@ class PaddedEncryption(Stream):
     __slots__ = ()
 
     def once_length(self, length: int) -> int:
-        return length - length % BLOCK + BLOCK
+        return length - length % self.block + self.block
 
     def finish_length(self) -> int:
-        return BLOCK
+        return self.block
 
     def _once(self, data: memoryview) -> bytearray:
         return self._update(data) + self._finish()
 
     def _finish(self) -> bytearray:  # type: ignore[override]
-        count = BLOCK - self.pending
+        count = self.block - self.pending
         return run(self.context, bytes((count,)) * count)
 
 
 class PaddedDecryption(EngineOperation):
     """CBC with PKCS#7 padding, decrypting: the last block waits until it is known to be the last."""
 
-    __slots__ = ("context", "held")
+    __slots__ = ("block", "context", "held")
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, block: int = BLOCK) -> None:
         super().__init__()
+        self.block = block
         self.context = context
         self.held = bytearray()  # ciphertext, at most one block
 
     def once_length(self, length: int) -> int:
-        if not length or length % BLOCK:
+        if not length or length % self.block:
             raise EncryptedDataLenRange
         return length - 1
 
     def update_length(self, length: int) -> int:
         total = len(self.held) + length
-        return (total - 1) // BLOCK * BLOCK if total else 0
+        return (total - 1) // self.block * self.block if total else 0
 
     def finish_length(self) -> int:
-        if len(self.held) != BLOCK:
+        if len(self.held) != self.block:
             raise EncryptedDataLenRange
-        return BLOCK - 1
+        return self.block - 1
 
     def _update(self, data: memoryview) -> bytearray:
         taken = self.update_length(len(data)) - len(self.held)
@@ -155,7 +157,7 @@ class PaddedDecryption(EngineOperation):
 
         self.finish_length()
         block = run(self.context, self.held)
-        unpadder = PKCS7(BLOCK * 8).unpadder()
+        unpadder = PKCS7(self.block * 8).unpadder()
         try:
             unpadder.update(block)
             return bytearray(unpadder.finalize())
@@ -323,12 +325,17 @@ def _ctr(parameter: Ctr, value: Bytes, encrypt: bool) -> EngineOperation:
     return Counter(context, (period - counter) * BLOCK)
 
 
-def _gcm(parameter: Gcm, value: Bytes, encrypt: bool) -> EngineOperation:
+def gcm_context(parameter: Gcm, value: Bytes, encrypt: bool) -> Any:
+    """Return a GCM context that has authenticated the parameter's data."""
     if parameter.tag_bits not in _GCM_TAG_BITS or not 8 <= len(parameter.iv) <= 128:
         raise MechanismParamInvalid("an IV has 8 to 128 bytes, a tag 4 to 16")
-    length = parameter.tag_bits // 8
-    context = _context(value, modes.GCM(parameter.iv, None, length), encrypt)
+    context = _context(value, modes.GCM(parameter.iv, None, parameter.tag_bits // 8), encrypt)
     context.authenticate_additional_data(parameter.aad)
+    return context
+
+
+def _gcm(parameter: Gcm, value: Bytes, encrypt: bool) -> EngineOperation:
+    context, length = gcm_context(parameter, value, encrypt), parameter.tag_bits // 8
     if encrypt:
         return GcmEncryption(context, length)
 

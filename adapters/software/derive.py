@@ -1,6 +1,6 @@
 """Derived keys: the length rule that all derivations share, and derivation by encrypting data.
 
-PKCS#11 3.2, "Key derivation by data encryption - DES & AES".
+PKCS#11 3.2, "Key derivation by data encryption - DES & AES" and "… - Camellia".
 """
 
 from __future__ import annotations
@@ -10,13 +10,29 @@ from collections.abc import Awaitable, Callable
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key, Operation
 from ferrohsm.errors import AttributeValueInvalid, DataLenRange, KeySizeRange, TemplateIncomplete
-from ferrohsm.parameters import Mechanism
-from ferrohsm_adapters.software.material import number, secret_attributes, secret_length_allowed
+from ferrohsm.parameters import CbcEncryptData, Mechanism
+from ferrohsm_adapters.software.material import (
+    fixed_length,
+    number,
+    secret_attributes,
+    secret_length_allowed,
+    with_parity,
+)
 from ferrohsm_adapters.software.operation import wipe
 
 Begin = Callable[[int, Mechanism, Key], Awaitable[Operation]]
 
-_BLOCK = 16
+# The encryption that a derivation uses, and the length of a block in bytes.
+_CIPHERS = {
+    ck.CKM_AES_ECB_ENCRYPT_DATA: (ck.CKM_AES_ECB, 16),
+    ck.CKM_AES_CBC_ENCRYPT_DATA: (ck.CKM_AES_CBC, 16),
+    ck.CKM_CAMELLIA_ECB_ENCRYPT_DATA: (ck.CKM_CAMELLIA_ECB, 16),
+    ck.CKM_CAMELLIA_CBC_ENCRYPT_DATA: (ck.CKM_CAMELLIA_CBC, 16),
+    ck.CKM_DES_ECB_ENCRYPT_DATA: (ck.CKM_DES_ECB, 8),
+    ck.CKM_DES_CBC_ENCRYPT_DATA: (ck.CKM_DES_CBC, 8),
+    ck.CKM_DES3_ECB_ENCRYPT_DATA: (ck.CKM_DES3_ECB, 8),
+    ck.CKM_DES3_CBC_ENCRYPT_DATA: (ck.CKM_DES3_CBC, 8),
+}
 
 
 def wanted_length(attributes: Attributes) -> int | None:
@@ -25,7 +41,12 @@ def wanted_length(attributes: Attributes) -> int | None:
     Raises `AttributeValueInvalid` for a length that the key type does not have.
     """
     length = number(attributes, ck.CKA_VALUE_LEN)
-    if length is not None and not secret_length_allowed(_key_type(attributes), length):
+    if number(attributes, ck.CKA_CLASS) == ck.CKO_DATA:
+        return length
+    key_type = _key_type(attributes)
+    if length is None:
+        return fixed_length(key_type)
+    if not secret_length_allowed(key_type, length):
         raise AttributeValueInvalid("CKA_VALUE_LEN does not fit the key type")
     return length
 
@@ -49,16 +70,17 @@ def derived_key(secret: bytearray, attributes: Attributes, *, leading: bool) -> 
     if length != len(secret):
         value = secret[:length] if leading else secret[len(secret) - length :]
         wipe(secret)
-    return secret_attributes(key_type, value, attributes)
+    return secret_attributes(key_type, with_parity(key_type, value), attributes)
 
 
 async def derive(begin: Begin, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
     """Return the attributes of a key made by encrypting data with `base`; `begin` starts that."""
-    if mechanism.type == ck.CKM_AES_ECB_ENCRYPT_DATA:
-        data, inner = mechanism.parameter, Mechanism(ck.CKM_AES_ECB)
+    cipher, block = _CIPHERS[mechanism.type]
+    if isinstance(mechanism.parameter, CbcEncryptData):
+        data, inner = mechanism.parameter.data, Mechanism(cipher, mechanism.parameter.iv)
     else:
-        data, inner = mechanism.parameter.data, Mechanism(ck.CKM_AES_CBC, mechanism.parameter.iv)
-    if not data or len(data) % _BLOCK:
+        data, inner = mechanism.parameter, Mechanism(cipher)
+    if not data or len(data) % block:
         raise DataLenRange
     length = wanted_length(attributes)
     if length is not None and length > len(data):

@@ -18,15 +18,21 @@ from ferrohsm.mechanisms import ROWS, Row
 from ferrohsm.parameters import (
     CbcEncryptData,
     Ccm,
+    ChaCha20,
+    ChaCha20Poly1305,
     Ctr,
     Ecdh1,
     EdDsa,
     Gcm,
+    Hkdf,
+    KeyReference,
     Mechanism,
     ParameterKind,
+    Pbkd2,
     RsaAesKeyWrap,
     RsaOaep,
     RsaPss,
+    Sp800108,
 )
 
 Begin = Callable[[int, Row, Mechanism, Any], Operation]
@@ -83,6 +89,15 @@ _PARAMETERS: dict[str, tuple[tuple[type, ...], tuple[int, ...] | None]] = {
     ParameterKind.STRING: ((bytes,), None),
     ParameterKind.CBC_ENCRYPT_DATA: ((CbcEncryptData,), None),
     ParameterKind.RSA_AES_KEY_WRAP: ((RsaAesKeyWrap,), None),
+    ParameterKind.IV64: ((bytes,), (8,)),
+    ParameterKind.KEY: ((KeyReference,), None),
+    ParameterKind.CHACHA20: ((ChaCha20,), None),
+    ParameterKind.CHACHA20_POLY1305: ((ChaCha20Poly1305,), None),
+    ParameterKind.DES_CBC_ENCRYPT_DATA: ((CbcEncryptData,), None),
+    ParameterKind.HKDF: ((Hkdf,), None),
+    ParameterKind.SP800_108: ((Sp800108,), None),
+    ParameterKind.SP800_108_FEEDBACK: ((Sp800108,), None),
+    ParameterKind.PBKD2: ((Pbkd2,), None),
 }
 
 
@@ -116,16 +131,20 @@ def _aes_key_wrap() -> Begin:
     return key_wrap.begin
 
 
-def _hmac() -> Begin:
-    from ferrohsm_adapters.software import mac
+def _modes() -> Begin:
+    from ferrohsm_adapters.software import modes
 
-    return mac.begin_hmac
+    return modes.begin
 
 
-def _cmac() -> Begin:
-    from ferrohsm_adapters.software import mac
+def _mac(family: str) -> Callable[[], Begin]:
+    def load() -> Begin:
+        from ferrohsm_adapters.software import mac
 
-    return mac.begin_cmac
+        begin: Begin = getattr(mac, "begin_" + family)
+        return begin
+
+    return load
 
 
 def _digest() -> Begin:
@@ -146,8 +165,10 @@ class Engine:
             "eddsa": _eddsa,
             "aes": _aes,
             "aes_key_wrap": _aes_key_wrap,
-            "hmac": _hmac,
-            "cmac": _cmac,
+            "modes": _modes,
+            **{
+                family: _mac(family) for family in ("hmac", "cmac", "cbc_mac", "xcbc_mac", "gmac", "poly1305")
+            },
             "digest": _digest,
         }
 
@@ -188,9 +209,14 @@ class Engine:
 
     async def generate_key(self, mechanism: Mechanism, attributes: Attributes) -> Attributes:
         """Return value, length and check value of a new secret key."""
+        row = _row(mechanism, Function.GENERATE)
+        if row.family == "pbkdf2":
+            from ferrohsm_adapters.software import passwords
+
+            return passwords.generate(mechanism, attributes)
         from ferrohsm_adapters.software import secret
 
-        return secret.generate(_row(mechanism, Function.GENERATE), mechanism, attributes, self.kernels)
+        return secret.generate(row, mechanism, attributes, self.kernels)
 
     async def generate_key_pair(
         self, mechanism: Mechanism, public: Attributes, private: Attributes
@@ -234,9 +260,11 @@ class Engine:
             from ferrohsm_adapters.software import ecdh
 
             return ecdh.derive(row, mechanism, base, attributes, self.kernels)
-        from ferrohsm_adapters.software import derive
+        if row.family == "derive":
+            from ferrohsm_adapters.software import derive
 
-        return await derive.derive(self.begin, mechanism, base, attributes)
+            return await derive.derive(self.begin, mechanism, base, attributes)
+        return _derived(row, mechanism, base, attributes)
 
     async def random(self, length: int) -> bytes:
         """Return bytes of the kernel's generator."""
@@ -255,6 +283,28 @@ class Engine:
                 os.close(device)
         except OSError:
             raise RandomSeedNotSupported from None
+
+
+def _derived(row: Row, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
+    if row.family == "rearrange":
+        from ferrohsm_adapters.software import rearrange
+
+        return rearrange.rearranged(mechanism, base, attributes)
+    if row.family == "hash_derive":
+        from ferrohsm_adapters.software import rearrange
+
+        return rearrange.digested(row, mechanism, base, attributes)
+    if row.family == "hkdf":
+        from ferrohsm_adapters.software import hkdf
+
+        return hkdf.derive(mechanism, base, attributes)
+    if row.family == "sp800_108":
+        from ferrohsm_adapters.software import sp800_108
+
+        return sp800_108.derive(mechanism, base, attributes)
+    from ferrohsm_adapters.software import material
+
+    return material.public_half(base)
 
 
 def _row(mechanism: Mechanism, function: int) -> Row:

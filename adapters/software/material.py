@@ -17,6 +17,18 @@ Bytes = bytes | bytearray
 
 AES_LENGTHS = (16, 24, 32)
 _EC_KEY_TYPES = (ck.CKK_EC, ck.CKK_EC_EDWARDS, ck.CKK_EC_MONTGOMERY)
+_LENGTHS = {
+    ck.CKK_AES: AES_LENGTHS,
+    ck.CKK_AES_XTS: (32, 64),
+    ck.CKK_CAMELLIA: AES_LENGTHS,
+    ck.CKK_CHACHA20: (32,),
+    ck.CKK_POLY1305: (32,),
+    ck.CKK_DES: (8,),
+    ck.CKK_DES2: (16,),
+    ck.CKK_DES3: (24,),
+}
+# Keys whose type says their length: these have no CKA_VALUE_LEN.
+_DES_KEY_TYPES = (ck.CKK_DES, ck.CKK_DES2, ck.CKK_DES3)
 # Secret keys whose value is a string of bytes of any length.
 _STRING_KEY_TYPES = HMAC_KEY_TYPES | {ck.CKK_GENERIC_SECRET, ck.CKK_HKDF}
 
@@ -48,13 +60,18 @@ def secret_value(key: Key) -> Bytes:
 def check_value(key_type: int, value: Bytes) -> bytes:
     """Return the three bytes of a secret key's ``CKA_CHECK_VALUE``.
 
-    AES: of a zero block enciphered ("AES secret key objects"); all others as generic secrets: of the
+    AES, Camellia and DES: of a zero block enciphered; all others as generic secrets: of the
     SHA-1 of the value ("Generic secret key objects").
     """
     if key_type == ck.CKK_AES:
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
         return Cipher(algorithms.AES(value), modes.ECB()).encryptor().update(bytes(16))[:3]
+    if key_type in _DES_KEY_TYPES or key_type == ck.CKK_CAMELLIA:
+        from ferrohsm_adapters.software.modes import encrypted_blocks
+
+        key = Key(0, {ck.CKA_KEY_TYPE: ulong(key_type), ck.CKA_VALUE: value})
+        return bytes(encrypted_blocks(key, None, bytes(16 if key_type == ck.CKK_CAMELLIA else 8))[:3])
     from cryptography.hazmat.primitives import hashes
 
     digest = hashes.Hash(hashes.SHA1())
@@ -64,17 +81,29 @@ def check_value(key_type: int, value: Bytes) -> bytes:
 
 def secret_attributes(key_type: int, value: Bytes, attributes: Attributes) -> Attributes:
     """Return what a secret key with `value` adds to `attributes`."""
-    return {
-        ck.CKA_VALUE: value,
-        ck.CKA_VALUE_LEN: ulong(len(value)),
-        **_checked(attributes, check_value(key_type, value)),
-    }
+    length = {} if key_type in _DES_KEY_TYPES else {ck.CKA_VALUE_LEN: ulong(len(value))}
+    return {ck.CKA_VALUE: value, **length, **_checked(attributes, check_value(key_type, value))}
+
+
+def fixed_length(key_type: int) -> int | None:
+    """Return the one length in bytes that keys of this type have, None when there are several."""
+    lengths = _LENGTHS.get(key_type, ())
+    return lengths[0] if len(lengths) == 1 else None
+
+
+def with_parity(key_type: int, value: bytearray) -> bytearray:
+    """Return `value` after setting the parity bits of a DES key in place (odd; the low bit of each byte)."""
+    if key_type in _DES_KEY_TYPES:
+        for place, byte in enumerate(value):
+            value[place] = byte & 0xFE | (byte >> 1).bit_count() & 1 ^ 1
+    return value
 
 
 def secret_length_allowed(key_type: int, length: int) -> bool:
     """Tell whether a secret key of this type may have `length` bytes."""
-    if key_type == ck.CKK_AES:
-        return length in AES_LENGTHS
+    lengths = _LENGTHS.get(key_type)
+    if lengths is not None:
+        return length in lengths
     return key_type in _STRING_KEY_TYPES and 1 <= length <= SECRET_MAX_BYTES
 
 
@@ -110,6 +139,26 @@ def complete(attributes: Attributes) -> Attributes:
 
         return (ec_material.complete_public if public else ec_material.complete_private)(key_type, attributes)
     raise AttributeValueInvalid(f"no engine for {ck.name('CKK', key_type)}")
+
+
+def public_half(key: Key) -> Attributes:
+    """Return the material of the public key that belongs to a private key ("Public key from private key")."""
+    key_type = number(key.attributes, ck.CKA_KEY_TYPE)
+    if key_type == ck.CKK_RSA:
+        made: Attributes = {
+            type: octets(key.attributes, type) for type in (ck.CKA_MODULUS, ck.CKA_PUBLIC_EXPONENT)
+        }
+    else:
+        from ferrohsm_adapters.software import ec_material
+
+        curve, private = ec_material.key_curve(key), ec_material.private_key(key)
+        made = {
+            ck.CKA_EC_PARAMS: octets(key.attributes, ck.CKA_EC_PARAMS),
+            ck.CKA_EC_POINT: ec_material.point_of(curve, private.public_key()),
+        }
+    assert key_type is not None
+    whole = {ck.CKA_CLASS: ulong(ck.CKO_PUBLIC_KEY), ck.CKA_KEY_TYPE: ulong(key_type), **made}
+    return {**made, **complete(whole)}
 
 
 def private_key_info(key: Key) -> bytearray:
@@ -158,7 +207,7 @@ def from_private_key_info(info: Bytes, attributes: Attributes) -> Attributes:
 
 def _complete_secret(key_type: int, attributes: Attributes) -> Attributes:
     value = octets(attributes, ck.CKA_VALUE)
-    if key_type != ck.CKK_AES and key_type not in _STRING_KEY_TYPES:
+    if key_type not in _LENGTHS and key_type not in _STRING_KEY_TYPES:
         raise AttributeValueInvalid(f"no engine for {ck.name('CKK', key_type)}")
     if not secret_length_allowed(key_type, len(value)):
         raise AttributeValueInvalid("the length of CKA_VALUE does not fit the key type")

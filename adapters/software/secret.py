@@ -10,7 +10,13 @@ from ferrohsm.adapters import Attributes
 from ferrohsm.errors import KeySizeRange, TemplateIncomplete
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
-from ferrohsm_adapters.software.material import number, secret_attributes, secret_length_allowed
+from ferrohsm_adapters.software.material import (
+    fixed_length,
+    number,
+    secret_attributes,
+    secret_length_allowed,
+    with_parity,
+)
 
 if TYPE_CHECKING:
     from ferrohsm_adapters.software.engine import Kernels
@@ -18,13 +24,15 @@ if TYPE_CHECKING:
 
 def generate(row: Row, mechanism: Mechanism, attributes: Attributes, kernels: Kernels | None) -> Attributes:
     """Return value, length and check value of a new secret key."""
+    assert row.produces is not None
     length = number(attributes, ck.CKA_VALUE_LEN)
     if length is None:
+        length = fixed_length(row.produces)
+    if length is None:
         raise TemplateIncomplete("CKA_VALUE_LEN is missing")
-    assert row.produces is not None
     if not secret_length_allowed(row.produces, length):
         raise KeySizeRange
     # The kernels write into memory that can be wiped; `os.urandom` leaves its own copy behind.
     made = None if kernels is None else kernels.generate_key(mechanism.type, attributes)
     value = bytearray(os.urandom(length)) if made is None else made[ck.CKA_VALUE]
-    return secret_attributes(row.produces, value, attributes)
+    return secret_attributes(row.produces, with_parity(row.produces, value), attributes)

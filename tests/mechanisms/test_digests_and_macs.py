@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import algorithms
@@ -24,23 +25,29 @@ def stem(name: str) -> str:
     return "SHA_1" if name == "sha1" else name.upper()
 
 
+def new(name: str, data: bytes = b"") -> Any:
+    if name.startswith("blake2b"):
+        return hashlib.blake2b(data, digest_size=HASHES[name].length)
+    return hashlib.new(name, data)
+
+
 @pytest.mark.parametrize("name", HASHES)
 def test_digest(driver: Driver, name: str) -> None:
     mechanism = HASHES[name].type
-    expected = hashlib.new(name, DATA).digest()
+    expected = new(name, DATA).digest()
     assert len(expected) == HASHES[name].length
     assert driver.once(Function.DIGEST, mechanism, None, DATA) == expected
     assert driver.parts(Function.DIGEST, mechanism, None, PARTS) == expected
-    assert driver.parts(Function.DIGEST, mechanism, None, []) == hashlib.new(name).digest()
+    assert driver.parts(Function.DIGEST, mechanism, None, []) == new(name).digest()
 
 
 @pytest.mark.parametrize("name", HASHES)
 def test_hmac(driver: Driver, name: str) -> None:
     mechanism = getattr(ck, f"CKM_{stem(name)}_HMAC")
-    specific = ROWS[mechanism].key_types[1]
+    specific = ROWS[mechanism].key_types[-1]
     for value, key_type in ((b"k", ck.CKK_GENERIC_SECRET), (os.urandom(300), specific)):
         key = driver.secret(value, key_type)
-        expected = hmac.digest(value, DATA, name)
+        expected = hmac.digest(value, DATA, lambda data=b"": new(name, data))  # type: ignore[arg-type]
         assert driver.sign(mechanism, key, DATA) == expected
         assert driver.parts(Function.SIGN, mechanism, key, PARTS) == expected
         driver.verify(mechanism, key, DATA, expected)

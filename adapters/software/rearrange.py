@@ -1,0 +1,76 @@
+"""Keys made of the bits of other keys, or of their digest.
+
+PKCS#11 3.2, "Miscellaneous simple key derivation mechanisms" and "Hash-based Key Derivation". That the
+derived key is as well protected as those it is made of is the core's to see to.
+"""
+
+from __future__ import annotations
+
+from ferrohsm import constants as ck
+from ferrohsm.adapters import Attributes, Key
+from ferrohsm.errors import KeySizeRange, MechanismParamInvalid, TemplateIncomplete
+from ferrohsm.mechanisms import Row
+from ferrohsm.parameters import Mechanism
+from ferrohsm_adapters.software.derive import derived_key, wanted_length
+from ferrohsm_adapters.software.material import secret_value
+from ferrohsm_adapters.software.operation import wipe
+
+_XOFS = {"shake128": 32, "shake256": 64}  # bytes, where the template does not say
+
+
+def rearranged(mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
+    """Return the attributes of a key made of the base key's bits and what the parameter brings."""
+    value, parameter = secret_value(base), mechanism.parameter
+    if mechanism.type == ck.CKM_EXTRACT_KEY_FROM_KEY:
+        return derived_key(_extracted(value, parameter, attributes), attributes, leading=True)
+    if mechanism.type == ck.CKM_CONCATENATE_BASE_AND_KEY:
+        made = bytearray(value) + secret_value(parameter.key)
+    elif mechanism.type == ck.CKM_CONCATENATE_BASE_AND_DATA:
+        made = bytearray(value) + parameter
+    elif mechanism.type == ck.CKM_CONCATENATE_DATA_AND_BASE:
+        made = bytearray(parameter) + value
+    else:
+        # "Its length will be equal to the minimum of the lengths of the data and the … original key."
+        made = bytearray(a ^ b for a, b in zip(value, parameter, strict=False))
+        if not made:
+            raise MechanismParamInvalid("no data")
+    return derived_key(made, attributes, leading=True)
+
+
+def _extracted(value: bytes | bytearray, first: int, attributes: Attributes) -> bytearray:
+    """Return the bits from number `first` on, the most significant of the first byte being number 0.
+
+    "If the end of the original key is reached before the required number of bits, it wraps to the start."
+    """
+    length, bits = wanted_length(attributes), 8 * len(value)
+    if length is None:
+        raise TemplateIncomplete("CKA_VALUE_LEN is missing")
+    if length > len(value):
+        raise KeySizeRange("more bytes asked for than the base key has")
+    if first >= bits:
+        raise MechanismParamInvalid("the base key has not so many bits")
+    whole, odd = divmod(first, 8)
+    turned = bytearray(value[whole:]) + value[:whole]
+    if odd:
+        following = turned[1:] + turned[:1]
+        for place, byte in enumerate(turned):
+            turned[place] = (byte << odd | following[place] >> (8 - odd)) & 0xFF
+        wipe(following)
+    return turned
+
+
+def digested(row: Row, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
+    """Return the attributes of a key that is the digest of the base key's value."""
+    from cryptography.hazmat.primitives import hashes
+
+    from ferrohsm_adapters.software import hash_functions
+
+    assert row.hash is not None
+    if row.hash in _XOFS:
+        length = wanted_length(attributes) or _XOFS[row.hash]
+        function = hashes.SHAKE128(length) if row.hash == "shake128" else hashes.SHAKE256(length)
+        context = hashes.Hash(function)
+    else:
+        context = hash_functions.hashing(row.hash)
+    context.update(secret_value(base))
+    return derived_key(bytearray(context.finalize()), attributes, leading=True)

@@ -1,0 +1,378 @@
+"""Every row of the mechanism table does what its flags say: through the module, function by function."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mechanism_parameters as parameters
+import pytest
+from bench import Bench, initialize_token
+from cryptoki import CkMechanism, Cryptoki, mechanism, template
+
+from ferrohsm import constants as ck
+from ferrohsm.adapters import Function
+from ferrohsm.mechanisms import HASHES, ROWS, Row
+
+CONFIGURATION = """\
+data_dir = "{data}"
+[kdf]
+memory_kib = 7168
+passes = 1
+[mechanisms]
+weak = true
+"""
+CURVES = {
+    ck.CKK_EC: bytes.fromhex("06082a8648ce3d030107"),
+    ck.CKK_EC_EDWARDS: bytes.fromhex("06032b6570"),
+    ck.CKK_EC_MONTGOMERY: bytes.fromhex("06032b656e"),
+}
+DATA = bytes(range(64))
+KeyPair = tuple[int, int]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, module_path: Path) -> Iterator[Bench]:
+    directory = tmp_path_factory.mktemp("every")
+    (directory / "data").mkdir()
+    (directory / "ferrohsm.toml").write_text(CONFIGURATION.format(data=directory / "data"))
+    before = os.environ.get("FERROHSM_CONF")
+    os.environ["FERROHSM_CONF"] = str(directory / "ferrohsm.toml")
+    library = Cryptoki(str(module_path))
+    library("C_Initialize", None)
+    try:
+        slot = library.slots()[0]
+        initialize_token(library, slot)
+        yield Bench(library, slot, directory / "log")
+    finally:
+        library.rv("C_Finalize", None)
+        os.environ.pop("FERROHSM_CONF")
+        if before is not None:
+            os.environ["FERROHSM_CONF"] = before
+
+
+class Workshop:
+    """A session, with a key of every type, made when it is first asked for."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.p11 = bench.p11
+        self.session = bench.user()
+        self.keys: dict[int, KeyPair] = {}
+
+    def key(self, key_type: int) -> KeyPair:
+        """Return the key that does the public and the one that does the private half of things."""
+        if key_type not in self.keys:
+            self.keys[key_type] = self._made(key_type)
+        return self.keys[key_type]
+
+    def _made(self, key_type: int) -> KeyPair:
+        public, private = self._templates(key_type)
+        row = generator(key_type)
+        if row.functions & Function.GENERATE_KEY_PAIR:
+            return self.p11.key_pair(self.session, row.type, public, private)
+        handle = self.secret(row.type, *private)
+        return handle, handle
+
+    def secret(self, type: int, *pairs: tuple[int, Any], parameter: Any = None) -> int:
+        return self.p11.made(
+            "C_GenerateKey", self.session, mechanism(type, parameter), template(*pairs), len(pairs)
+        )
+
+    @staticmethod
+    def _templates(key_type: int) -> tuple[list[tuple[int, Any]], list[tuple[int, Any]]]:
+        uses_public = [(ck.CKA_ENCRYPT, True), (ck.CKA_VERIFY, True), (ck.CKA_WRAP, True)]
+        uses_private = [(ck.CKA_DECRYPT, True), (ck.CKA_SIGN, True), (ck.CKA_UNWRAP, True)]
+        open_ = [(ck.CKA_SENSITIVE, False), (ck.CKA_EXTRACTABLE, True)]
+        if key_type == ck.CKK_RSA:
+            recover = (ck.CKA_VERIFY_RECOVER, True), (ck.CKA_SIGN_RECOVER, True)
+            return (
+                [(ck.CKA_MODULUS_BITS, 2048), *uses_public, recover[0]],
+                [*uses_private, *open_, recover[1]],
+            )
+        if key_type in CURVES:
+            return [(ck.CKA_EC_PARAMS, CURVES[key_type])], [*open_, (ck.CKA_DERIVE, True)]
+        length = 64 if key_type == ck.CKK_AES_XTS else 32
+        sized = [] if key_type in (ck.CKK_DES, ck.CKK_DES2, ck.CKK_DES3) else [(ck.CKA_VALUE_LEN, length)]
+        if key_type == ck.CKK_AES:
+            sized = [(ck.CKA_VALUE_LEN, 16)]  # what AES-XCBC-MAC takes
+        return [], [*sized, *uses_public, *uses_private, *open_, (ck.CKA_DERIVE, True)]
+
+    def target(self) -> int:
+        """Return a secret key to wrap."""
+        return self.p11.generic_secret(self.session, DATA[:32], (ck.CKA_EXTRACTABLE, True), OPEN)
+
+    def value(self, handle: int) -> bytes:
+        return self.p11.get(self.session, handle, ck.CKA_VALUE)
+
+
+OPEN = (ck.CKA_SENSITIVE, False)
+
+
+def generator(key_type: int) -> Row:
+    """Return the row whose mechanism makes keys of this type."""
+    return next(
+        row
+        for row in ROWS.values()
+        if row.produces == key_type and row.functions & (Function.GENERATE | Function.GENERATE_KEY_PAIR)
+    )
+
+
+@pytest.fixture(scope="module")
+def workshop(bench: Bench) -> Workshop:
+    return Workshop(bench)
+
+
+def digest_of(row: Row) -> str:
+    return row.hash or "sha256"
+
+
+def parameter_of(workshop: Workshop, row: Row, length: int) -> Any:
+    """Return a good parameter for a mechanism that works on `length` bytes."""
+    kind = row.parameter
+    if kind == "ulong":
+        return structure_of(3 if row.type == ck.CKM_EXTRACT_KEY_FROM_KEY else 4)
+    if kind == "rsa_pss":
+        hash = HASHES[digest_of(row)]
+        return parameters.structure(hash.type, hash.mgf, hash.length)
+    if kind == "ecdh1":
+        point = workshop.p11.get(workshop.session, workshop.key(row.key_types[0])[0], ck.CKA_EC_POINT)
+        return parameters.structure(ck.CKD_NULL, 0, None, len(point), point)
+    if kind == "key":
+        return structure_of(workshop.key(ck.CKK_GENERIC_SECRET)[0])
+    return PARAMETERS[kind](length)
+
+
+def structure_of(number: int) -> Any:
+    return parameters.structure(number)
+
+
+ITERATION = ck.CK_SP800_108_ITERATION_VARIABLE
+PARAMETERS: dict[str, Callable[[int], Any]] = {
+    "none": lambda length: None,
+    "iv16": lambda length: bytes(range(16)),
+    "iv8": lambda length: None,
+    "iv4": lambda length: None,
+    "iv64": lambda length: bytes(range(8)),
+    "ctr": lambda length: (128).to_bytes(8, "little") + bytes(16),
+    "gcm": lambda length: parameters.gcm(bytes(12), b"aad"),
+    "ccm": lambda length: parameters.ccm(length, bytes(12), b"aad"),
+    "rsa_oaep": lambda length: parameters.oaep(),
+    "rsa_aes_key_wrap": lambda length: parameters.structure(256, parameters.oaep()),
+    "eddsa": lambda length: None,
+    "string": lambda length: parameters.string(DATA),
+    "cbc_encrypt_data": lambda length: parameters.cbc_data(bytes(16), DATA),
+    "des_cbc_encrypt_data": lambda length: parameters.cbc_data(bytes(8), DATA),
+    "chacha20": lambda length: parameters.structure(bytes(4), 32, bytes(12), 96),
+    "chacha20_poly1305": lambda length: parameters.structure(bytes(12), 96, b"aad", 3),
+    "hkdf": lambda length: parameters.hkdf(ck.CKM_SHA256, salt=b"salt", info=b"info"),
+    "sp800_108": lambda length: None,
+    "sp800_108_feedback": lambda length: parameters.sp800_108_feedback(
+        ck.CKM_SHA256_HMAC, b"", parameters.piece(ITERATION, None)
+    ),
+    "pbkd2": lambda length: parameters.pbkd2(b"password", b"salt", 2, ck.CKP_PKCS5_PBKD2_HMAC_SHA256),
+}
+
+
+def how(workshop: Workshop, row: Row, length: int = len(DATA)) -> CkMechanism:
+    if row.parameter == "sp800_108":
+        format = parameters.counter() if row.type == ck.CKM_SP800_108_COUNTER_KDF else None
+        made = parameters.sp800_108(ck.CKM_SHA256_HMAC, parameters.piece(ITERATION, format))
+        return mechanism(row.type, made)
+    return mechanism(row.type, parameter_of(workshop, row, length))
+
+
+def message(row: Row) -> bytes:
+    """Return data that the mechanism takes."""
+    if row.type == ck.CKM_RSA_X_509:
+        return DATA.rjust(256, b"\0")
+    if row.type in (ck.CKM_ECDSA, ck.CKM_RSA_PKCS_PSS):
+        return DATA[:32]
+    return DATA
+
+
+def key_for(workshop: Workshop, row: Row) -> KeyPair:
+    return workshop.key(row.key_types[0])
+
+
+def encrypts(workshop: Workshop, row: Row) -> None:
+    public, private = key_for(workshop, row)
+    p11, session, data = workshop.p11, workshop.session, message(row)
+    encrypted = p11.transform("Encrypt", session, how(workshop, row), public, data)
+    assert encrypted != data
+    length = len(data)
+    if row.functions & Function.DECRYPT:
+        assert p11.transform("Decrypt", session, how(workshop, row, length), private, encrypted) == data
+    if not row.single_part:
+        p11("C_EncryptInit", session, how(workshop, row), public)
+        parts = [p11.whole("C_EncryptUpdate", session, data[:5], 5)]
+        parts.append(p11.whole("C_EncryptUpdate", session, data[5:], length - 5))
+        parts.append(p11.whole("C_EncryptFinal", session))
+        assert b"".join(parts) == encrypted
+
+
+def signs(workshop: Workshop, row: Row) -> None:
+    public, private = key_for(workshop, row)
+    p11, session, data = workshop.p11, workshop.session, message(row)
+    signature = p11.transform("Sign", session, how(workshop, row), private, data)
+    p11("C_VerifyInit", session, how(workshop, row), public)
+    p11("C_Verify", session, data, len(data), signature, len(signature))
+    wrong = bytes((data[0] ^ 1,)) + data[1:]
+    p11("C_VerifyInit", session, how(workshop, row), public)
+    answer = p11.rv("C_Verify", session, wrong, len(wrong), signature, len(signature))
+    assert answer == "CKR_SIGNATURE_INVALID"
+    if not row.single_part:
+        p11("C_SignInit", session, how(workshop, row), private)
+        p11("C_SignUpdate", session, data[:7], 7)
+        p11("C_SignUpdate", session, data[7:], len(data) - 7)
+        in_parts = p11.whole("C_SignFinal", session)
+        p11("C_VerifyInit", session, how(workshop, row), public)
+        p11("C_VerifyUpdate", session, data[:33], 33)
+        p11("C_VerifyUpdate", session, data[33:], len(data) - 33)
+        p11("C_VerifyFinal", session, in_parts, len(in_parts))
+
+
+def recovers(workshop: Workshop, row: Row) -> None:
+    public, private = key_for(workshop, row)
+    p11, session, data = workshop.p11, workshop.session, message(row)
+    signature = p11.transform("SignRecover", session, how(workshop, row), private, data)
+    recovered = p11.transform("VerifyRecover", session, how(workshop, row), public, signature)
+    assert recovered == data
+
+
+def digests(workshop: Workshop, row: Row) -> None:
+    import hashlib
+
+    p11, session = workshop.p11, workshop.session
+    p11("C_DigestInit", session, mechanism(row.type))
+    digest = p11.whole("C_Digest", session, DATA, len(DATA))
+    name = digest_of(row)
+    if name.startswith("blake2b"):
+        assert digest == hashlib.blake2b(DATA, digest_size=int(name[8:]) // 8).digest()
+    else:
+        assert digest == hashlib.new(name, DATA).digest()
+    p11("C_DigestInit", session, mechanism(row.type))
+    p11("C_DigestUpdate", session, DATA[:9], 9)
+    p11("C_DigestUpdate", session, DATA[9:], len(DATA) - 9)
+    assert p11.whole("C_DigestFinal", session) == digest
+
+
+def generates(workshop: Workshop, row: Row) -> None:
+    if row.produces is None:
+        pairs = [(ck.CKA_KEY_TYPE, ck.CKK_AES), (ck.CKA_VALUE_LEN, 32), OPEN, (ck.CKA_EXTRACTABLE, True)]
+        one, two = (
+            workshop.secret(row.type, *pairs, parameter=parameter_of(workshop, row, 0)) for _ in range(2)
+        )
+        assert len(workshop.value(one)) == 32
+        assert workshop.value(one) == workshop.value(two)  # the password says what the key is
+        return
+    first, second = (workshop._made(row.produces)[1] for _ in range(2))
+    one, two = workshop.value(first), workshop.value(second)
+    assert len(one) == len(two) and one != two
+    assert workshop.p11.get(workshop.session, first, ck.CKA_LOCAL) == b"\1"
+    origin = workshop.p11.get(workshop.session, first, ck.CKA_KEY_GEN_MECHANISM)
+    assert int.from_bytes(origin, "little") == row.type
+    if row.produces in (ck.CKK_DES, ck.CKK_DES2, ck.CKK_DES3):
+        assert all(byte.bit_count() % 2 for byte in one)
+
+
+def generates_pairs(workshop: Workshop, row: Row) -> None:
+    assert row.produces is not None
+    first, second = (workshop._made(row.produces) for _ in range(2))
+    info = [
+        workshop.p11.get(workshop.session, handle, ck.CKA_PUBLIC_KEY_INFO) for handle in (*first, *second)
+    ]
+    assert info[0] == info[1] and info[2] == info[3] and info[0] != info[2]
+
+
+def wraps(workshop: Workshop, row: Row) -> None:
+    public, private = key_for(workshop, row)
+    p11, session, target = workshop.p11, workshop.session, workshop.target()
+    wrapped = p11.whole("C_WrapKey", session, how(workshop, row, 32), public, target)
+    assert DATA[:32] not in wrapped
+    pairs = [
+        (ck.CKA_CLASS, ck.CKO_SECRET_KEY),
+        (ck.CKA_KEY_TYPE, ck.CKK_GENERIC_SECRET),
+        (ck.CKA_EXTRACTABLE, True),
+        OPEN,
+    ]
+    array = template(*pairs)
+    unwrapped = p11.made(
+        "C_UnwrapKey", session, how(workshop, row, 32), private, wrapped, len(wrapped), array, len(pairs)
+    )
+    assert workshop.value(unwrapped) == DATA[:32]
+
+
+def derives(workshop: Workshop, row: Row) -> None:
+    p11, session = workshop.p11, workshop.session
+    private = key_for(workshop, row)[1]
+
+    def derive(*pairs: tuple[int, Any]) -> int:
+        return p11.made("C_DeriveKey", session, how(workshop, row), private, template(*pairs), len(pairs))
+
+    if row.object_class == ck.CKO_PUBLIC_KEY:
+        made = derive()
+        for attribute in (ck.CKA_PUBLIC_KEY_INFO, ck.CKA_MODULUS):
+            assert p11.get(session, made, attribute) == p11.get(session, key_for(workshop, row)[0], attribute)
+        return
+    extra = [] if row.object_class == ck.CKO_DATA else [OPEN, (ck.CKA_EXTRACTABLE, True)]
+    values = [workshop.value(derive(*extra, (ck.CKA_VALUE_LEN, 16))) for _ in range(2)]
+    assert len(values[0]) == 16
+    assert values[0] == values[1]
+    assert (
+        values[0] != workshop.value(private)[:16]
+        or row.type == ck.CKM_CONCATENATE_BASE_AND_KEY
+        or (row.type == ck.CKM_CONCATENATE_BASE_AND_DATA)
+    )
+
+
+EXERCISES: dict[int, Callable[[Workshop, Row], None]] = {
+    Function.ENCRYPT: encrypts,
+    Function.SIGN: signs,
+    Function.SIGN_RECOVER: recovers,
+    Function.DIGEST: digests,
+    Function.GENERATE: generates,
+    Function.GENERATE_KEY_PAIR: generates_pairs,
+    Function.WRAP: wraps,
+    Function.DERIVE: derives,
+}
+# These are done together with the one before.
+COUNTERPARTS = Function.DECRYPT | Function.VERIFY | Function.VERIFY_RECOVER | Function.UNWRAP
+
+
+@pytest.mark.parametrize("type", ROWS, ids=lambda type: ck.name("CKM", type).removeprefix("CKM_"))
+def test_the_mechanism_works(workshop: Workshop, bench: Bench, type: int) -> None:
+    row = ROWS[type]
+    info = (ctypes.c_ulong * 3)()
+    bench.p11("C_GetMechanismInfo", bench.slot, type, info)
+    assert (info[0], info[1]) == (row.min_key, row.max_key)
+    offered = info[2]
+    done = 0
+    for flag, exercise in EXERCISES.items():
+        if offered & flag:
+            exercise(workshop, row)
+            done |= flag
+    assert done or offered & Function.VERIFY
+    assert offered & ~row.flags & ~COUNTERPARTS == done
+
+
+def test_the_list_is_the_table(bench: Bench) -> None:
+    count = ctypes.c_ulong(0)
+    bench.p11("C_GetMechanismList", bench.slot, None, count)
+    types = (ctypes.c_ulong * count.value)()
+    bench.p11("C_GetMechanismList", bench.slot, types, count)
+    assert set(types) == set(ROWS)
+
+
+def test_weak_mechanisms_are_off_unless_asked_for() -> None:
+    from ferrohsm.settings import MechanismSettings
+
+    weak = {type for type, row in ROWS.items() if row.weak}
+    assert {ck.CKM_MD5, ck.CKM_DES_CBC, ck.CKM_DES3_CBC} <= weak
+    offered = {type for type in ROWS if MechanismSettings().offers(type)}
+    assert offered == set(ROWS) - weak
+    assert all(MechanismSettings(weak=True).offers(type) for type in ROWS)
+    assert MechanismSettings(allow=frozenset((ck.CKM_DES3_CBC,))).offers(ck.CKM_DES3_CBC)
+    assert not MechanismSettings(weak=True, deny=frozenset((ck.CKM_MD5,))).offers(ck.CKM_MD5)
