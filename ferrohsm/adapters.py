@@ -38,6 +38,8 @@ class Function:
     WRAP = 0x20000
     UNWRAP = 0x40000
     DERIVE = 0x80000
+    ENCAPSULATE = 0x10000000
+    DECAPSULATE = 0x20000000
 
 
 class Key:
@@ -157,6 +159,23 @@ class HardwareSigner(Protocol):
 
     def mechanisms(self) -> Mapping[int, tuple[int, int, int]]:
         """Return what the engine can: type → (smallest key, largest key, flags)."""
+
+
+class EncapsulatingSigner(Protocol):
+    """What a signer offers beside `HardwareSigner` when some of its mechanisms encapsulate keys."""
+
+    def encapsulated_length(self, mechanism: Mechanism, public: Key) -> int:
+        """Return the exact length of the ciphertext that `encapsulate` would give."""
+
+    async def encapsulate(
+        self, mechanism: Mechanism, public: Key, attributes: Attributes
+    ) -> tuple[bytes, Attributes]:
+        """Return the ciphertext, and the attributes that the new key adds to the template's."""
+
+    async def decapsulate(
+        self, mechanism: Mechanism, private: Key, ciphertext: memoryview, attributes: Attributes
+    ) -> Attributes:
+        """Return the attributes to add to the key that `ciphertext` holds."""
 
 
 class TokenStatus:

@@ -372,6 +372,36 @@ class Core:
         self._check_there(session)
         return await keys.derive_key(session, mechanism, base_oid, template)
 
+    async def encapsulated_length(self, session: Session, mechanism: Mechanism, public_oid: int) -> int:
+        """Return the bytes of the ciphertext that `encapsulate_key` would give."""
+        from ferrohsm import encapsulation
+
+        self._check_there(session)
+        return await encapsulation.encapsulated_length(session, mechanism, public_oid)
+
+    async def encapsulate_key(
+        self, session: Session, mechanism: Mechanism, public_oid: int, template: Template, limit: int
+    ) -> tuple[bytes, int]:
+        """``C_EncapsulateKey``: the ciphertext, for which there is room for `limit` bytes, and the key."""
+        from ferrohsm import encapsulation
+
+        self._check_there(session)
+        return await encapsulation.encapsulate_key(session, mechanism, public_oid, template, limit)
+
+    async def decapsulate_key(
+        self,
+        session: Session,
+        mechanism: Mechanism,
+        private_oid: int,
+        template: Template,
+        ciphertext: memoryview,
+    ) -> int:
+        """``C_DecapsulateKey``."""
+        from ferrohsm import encapsulation
+
+        self._check_there(session)
+        return await encapsulation.decapsulate_key(session, mechanism, private_oid, template, ciphertext)
+
     # Operations
 
     async def begin(

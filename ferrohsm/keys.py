@@ -48,7 +48,7 @@ async def create_object(session: Session, template: Template) -> int:
     """Make an object of the template's values (``C_CreateObject``)."""
     attributes = compose(CREATE, template, {}, so=session.token.so_logged_in)
     await _check_create_or_wipe(session, attributes)
-    await _settle(session, attributes, None)
+    await settle(session, attributes, None)
     return await session.token.objects.add(session, attributes)
 
 
@@ -61,7 +61,7 @@ async def _check_create_or_wipe(session: Session, attributes: Attributes) -> Non
         raise
 
 
-async def _settle(session: Session, attributes: Attributes, made: Attributes | None) -> None:
+async def settle(session: Session, attributes: Attributes, made: Attributes | None) -> None:
     """Add the material that the engine made and what follows from it; None: it was brought in.
 
     Raises `AttributeValueInvalid` when the template gave a check value or public key that is wrong,
@@ -187,7 +187,7 @@ async def generate_key(session: Session, mechanism: Mechanism, template: Templat
     row = check_mechanism(token, mechanism.type, Function.GENERATE)
     attributes = compose(GENERATE, template, _implied(ck.CKO_SECRET_KEY, row), so=token.so_logged_in)
     await check_create(session, attributes)
-    await _settle(session, attributes, await token.signer.generate_key(mechanism, dict(attributes)))
+    await settle(session, attributes, await token.signer.generate_key(mechanism, dict(attributes)))
     _stamp_generated(attributes, mechanism)
     return await token.objects.add(session, attributes)
 
@@ -205,7 +205,7 @@ async def generate_key_pair(
     await check_create(session, private_half)
     made = await token.signer.generate_key_pair(mechanism, dict(public_half), dict(private_half))
     for half, added in zip((public_half, private_half), made, strict=True):
-        await _settle(session, half, added)
+        await settle(session, half, added)
         _stamp_generated(half, mechanism)
     return await token.objects.add_pair(session, public_half, private_half)
 
@@ -296,7 +296,7 @@ async def unwrap_key(
     finally:
         unwrapping.release()
     _check_length(attributes, made)
-    await _settle(session, attributes, made)
+    await settle(session, attributes, made)
     _stamp_brought_in(attributes)
     return await token.objects.add(session, attributes)
 
@@ -349,7 +349,7 @@ async def derive_key(session: Session, mechanism: Mechanism, base_oid: int, temp
         release(keys)
     if row.object_class == ck.CKO_DATA:
         attributes.update(made)
-    await _settle(session, attributes, made)
+    await settle(session, attributes, made)
     return await token.objects.add(session, attributes)
 
 
@@ -361,5 +361,5 @@ async def _derive_public(
     made = await session.token.signer.derive(mechanism, private.key, {})
     attributes = compose_public(template, made, private, session.token.so_logged_in)
     await check_create(session, attributes)
-    await _settle(session, attributes, None)
+    await settle(session, attributes, None)
     return await session.token.objects.add(session, attributes)

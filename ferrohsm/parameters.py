@@ -40,6 +40,8 @@ class ParameterKind:
     SP800_108 = "sp800_108"  # CK_SP800_108_KDF_PARAMS
     SP800_108_FEEDBACK = "sp800_108_feedback"  # CK_SP800_108_FEEDBACK_KDF_PARAMS
     PBKD2 = "pbkd2"  # CK_PKCS5_PBKD2_PARAMS2
+    SIGN_CONTEXT = "sign_context"  # CK_SIGN_ADDITIONAL_CONTEXT, may be absent
+    HASH_SIGN_CONTEXT = "hash_sign_context"  # CK_HASH_SIGN_ADDITIONAL_CONTEXT
 
 
 class Ctr(NamedTuple):
@@ -184,6 +186,14 @@ class Pbkd2(NamedTuple):
     def __repr__(self) -> str:
         """Return what is no secret."""
         return f"<Pbkd2 of {self.iterations} iterations>"
+
+
+class SignContext(NamedTuple):
+    """CK_SIGN_ADDITIONAL_CONTEXT, with `hash` CK_HASH_SIGN_ADDITIONAL_CONTEXT; `hedge` is a CKH_*."""
+
+    hedge: int
+    context: bytes
+    hash: int | None = None
 
 
 class Mechanism(NamedTuple):

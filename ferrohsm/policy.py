@@ -81,6 +81,8 @@ USES: dict[int, Use] = {
         no_key=UnwrappingKeyHandleInvalid,
     ),
     Function.DERIVE: Use(ck.CKA_DERIVE, _SECRET, _PRIVATE),
+    Function.ENCAPSULATE: Use(ck.CKA_ENCAPSULATE, _PUBLIC),
+    Function.DECAPSULATE: Use(ck.CKA_DECAPSULATE, _PRIVATE),
 }
 
 

@@ -9,7 +9,10 @@ from ferrohsm.parameters import ParameterKind
 
 _SIZES = (1, SECRET_MAX_BYTES)
 _BITS = (8, SECRET_MAX_BYTES * 8)
-_PAIRS = (ck.CKK_RSA, ck.CKK_EC, ck.CKK_EC_EDWARDS, ck.CKK_EC_MONTGOMERY)
+_PAIRS = (
+    *(ck.CKK_RSA, ck.CKK_EC, ck.CKK_EC_EDWARDS, ck.CKK_EC_MONTGOMERY),
+    *(ck.CKK_ML_DSA, ck.CKK_ML_KEM),
+)
 
 
 def rows() -> list[Row]:

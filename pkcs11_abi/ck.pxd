@@ -225,6 +225,17 @@ cdef extern from "pkcs11.h" nogil:
         CK_BYTE *pPassword
         CK_ULONG ulPasswordLen
 
+    ctypedef struct CK_SIGN_ADDITIONAL_CONTEXT:
+        CK_ULONG hedgeVariant
+        CK_BYTE *pContext
+        CK_ULONG ulContextLen
+
+    ctypedef struct CK_HASH_SIGN_ADDITIONAL_CONTEXT:
+        CK_ULONG hedgeVariant
+        CK_BYTE *pContext
+        CK_ULONG ulContextLen
+        CK_MECHANISM_TYPE hash
+
     # Constants.
     const CK_ULONG CK_UNAVAILABLE_INFORMATION
     const CK_ULONG CKF_HKDF_SALT_NULL
@@ -245,6 +256,8 @@ cdef extern from "pkcs11.h" nogil:
     const CK_FLAGS CKF_LIBRARY_CANT_CREATE_OS_THREADS
     const CK_ATTRIBUTE_TYPE CKA_PRIVATE
     const CK_ATTRIBUTE_TYPE CKA_ALLOWED_MECHANISMS
+    const CK_ATTRIBUTE_TYPE CKA_ENCAPSULATE_TEMPLATE
+    const CK_ATTRIBUTE_TYPE CKA_DECAPSULATE_TEMPLATE
     const CK_ATTRIBUTE_TYPE CKA_VENDOR_DEFINED
     const CK_USER_TYPE CKU_SO
     const CK_USER_TYPE CKU_USER

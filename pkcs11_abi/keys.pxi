@@ -151,14 +151,63 @@ cdef CK_RV C_EncapsulateKey(
     CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_OBJECT_HANDLE hPublicKey, CK_ATTRIBUTE_PTR pTemplate,
     CK_ULONG ulAttributeCount, CK_BYTE_PTR pCiphertext, CK_ULONG_PTR pulCiphertextLen, CK_OBJECT_HANDLE_PTR phKey
 ) noexcept nogil:
-    return refuse(hSession)
+    cdef Call call
+    clear(&call)
+    call.mechanism, call.key = pMechanism, hPublicKey
+    call.template, call.count, call.made = pTemplate, ulAttributeCount, phKey
+    call.out, call.out_length = pCiphertext, pulCiphertextLen
+    call.bad = (
+        pMechanism == NULL
+        or pulCiphertextLen == NULL
+        or (phKey == NULL and pCiphertext != NULL)
+        or bad_template(pTemplate, ulAttributeCount)
+    )
+    return beside(hSession, &call, encapsulate_key, NULL)
+
+
+cdef CK_RV encapsulate_key(Call *call) except *:
+    mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
+    public = object_id(call.session, call.key, errors.KeyHandleInvalid)
+    cdef CK_RV rv = fits_exactly(call, drive(call, core().encapsulated_length(session, mechanism, public)))
+    if rv != CKR_OK or call.out == NULL:
+        return rv
+    template = read_template(call.template, call.count)
+    ciphertext, made = drive(
+        call, core().encapsulate_key(session, mechanism, public, template, call.out_length[0])
+    )
+    rv = hand_out(call, made, call.made)
+    return put_checked(call, ciphertext) if rv == CKR_OK else rv
 
 
 cdef CK_RV C_DecapsulateKey(
     CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_OBJECT_HANDLE hPrivateKey, CK_ATTRIBUTE_PTR pTemplate,
     CK_ULONG ulAttributeCount, CK_BYTE_PTR pCiphertext, CK_ULONG ulCiphertextLen, CK_OBJECT_HANDLE_PTR phKey
 ) noexcept nogil:
-    return refuse(hSession)
+    cdef Call call
+    clear(&call)
+    call.mechanism, call.key = pMechanism, hPrivateKey
+    call.data, call.data_length = pCiphertext, ulCiphertextLen
+    call.template, call.count, call.made = pTemplate, ulAttributeCount, phKey
+    call.bad = (
+        pMechanism == NULL
+        or phKey == NULL
+        or pCiphertext == NULL
+        or unreadable(pCiphertext, ulCiphertextLen)
+        or bad_template(pTemplate, ulAttributeCount)
+    )
+    return beside(hSession, &call, decapsulate_key, NULL)
+
+
+cdef CK_RV decapsulate_key(Call *call) except *:
+    mechanism, template = read_mechanism(call.mechanism), read_template(call.template, call.count)
+    private = object_id(call.session, call.key, errors.KeyHandleInvalid)
+    session = core_session(call.session)
+    ciphertext = view_of(call.session.slot, call.data, call.data_length)
+    try:
+        made = drive(call, core().decapsulate_key(session, mechanism, private, template, ciphertext))
+    finally:
+        release_view(ciphertext)
+    return hand_out(call, made, call.made)
 
 
 cdef CK_RV C_WrapKeyAuthenticated(

@@ -17,7 +17,12 @@ cdef struct Budget:
 
 
 cdef bint holds_template(CK_ATTRIBUTE_TYPE type) noexcept nogil:
-    """Whether a value is an array of attributes. A vendor's types follow no such rule: NSS's have the bit too."""
+    """Whether a value is an array of attributes. A vendor's types follow no such rule: NSS's have the bit too.
+
+    The two templates of version 3.2 were given numbers without it.
+    """
+    if type == CKA_ENCAPSULATE_TEMPLATE or type == CKA_DECAPSULATE_TEMPLATE:
+        return True
     return type & CKF_ARRAY_ATTRIBUTE != 0 and type & CKA_VENDOR_DEFINED == 0 and type != CKA_ALLOWED_MECHANISMS
 
 

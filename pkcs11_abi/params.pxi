@@ -21,6 +21,7 @@ from ferrohsm.parameters import (
     RsaAesKeyWrap,
     RsaOaep,
     RsaPss,
+    SignContext,
     Sp800108,
     replace_keys,
 )
@@ -308,6 +309,24 @@ cdef object decode_pbkd2(const CK_BYTE *parameter, CK_ULONG length):
     return Pbkd2(salt, value.iterations, value.prf, password)
 
 
+cdef object decode_sign_context(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_SIGN_ADDITIONAL_CONTEXT value
+    if length == 0:
+        return None
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    return SignContext(value.hedgeVariant, inner(value.pContext, value.ulContextLen))
+
+
+cdef object decode_hash_sign_context(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_HASH_SIGN_ADDITIONAL_CONTEXT value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    return SignContext(value.hedgeVariant, inner(value.pContext, value.ulContextLen), value.hash)
+
+
 cdef decoder_t DECODERS[KINDS]
 cdef dict DECODER_OF = {}
 
@@ -345,6 +364,8 @@ file_decoder(ParameterKind.HKDF, decode_hkdf)
 file_decoder(ParameterKind.SP800_108, decode_sp800_108)
 file_decoder(ParameterKind.SP800_108_FEEDBACK, decode_sp800_108_feedback)
 file_decoder(ParameterKind.PBKD2, decode_pbkd2)
+file_decoder(ParameterKind.SIGN_CONTEXT, decode_sign_context)
+file_decoder(ParameterKind.HASH_SIGN_CONTEXT, decode_hash_sign_context)
 
 
 cdef object read_mechanism(const CK_MECHANISM *mechanism):

@@ -32,6 +32,7 @@ from ferrohsm.parameters import (
     RsaAesKeyWrap,
     RsaOaep,
     RsaPss,
+    SignContext,
     Sp800108,
 )
 
@@ -98,6 +99,8 @@ _PARAMETERS: dict[str, tuple[tuple[type, ...], tuple[int, ...] | None]] = {
     ParameterKind.SP800_108: ((Sp800108,), None),
     ParameterKind.SP800_108_FEEDBACK: ((Sp800108,), None),
     ParameterKind.PBKD2: ((Pbkd2,), None),
+    ParameterKind.SIGN_CONTEXT: ((SignContext, type(None)), None),
+    ParameterKind.HASH_SIGN_CONTEXT: ((SignContext,), None),
 }
 
 
@@ -137,6 +140,12 @@ def _modes() -> Begin:
     return modes.begin
 
 
+def _ml_dsa() -> Begin:
+    from ferrohsm_adapters.software import ml_dsa
+
+    return ml_dsa.begin
+
+
 def _mac(family: str) -> Callable[[], Begin]:
     def load() -> Begin:
         from ferrohsm_adapters.software import mac
@@ -166,6 +175,7 @@ class Engine:
             "aes": _aes,
             "aes_key_wrap": _aes_key_wrap,
             "modes": _modes,
+            "ml_dsa": _ml_dsa,
             **{
                 family: _mac(family) for family in ("hmac", "cmac", "cbc_mac", "xcbc_mac", "gmac", "poly1305")
             },
@@ -265,6 +275,31 @@ class Engine:
 
             return await derive.derive(self.begin, mechanism, base, attributes)
         return _derived(row, mechanism, base, attributes)
+
+    def encapsulated_length(self, mechanism: Mechanism, public: Key) -> int:
+        """Return the exact length of the ciphertext that `encapsulate` would give."""
+        from ferrohsm_adapters.software import ml_kem
+
+        _row(mechanism, Function.ENCAPSULATE)
+        return ml_kem.encapsulated_length(public)
+
+    async def encapsulate(
+        self, mechanism: Mechanism, public: Key, attributes: Attributes
+    ) -> tuple[bytes, Attributes]:
+        """Return the ciphertext and the attributes of the new key."""
+        from ferrohsm_adapters.software import ml_kem
+
+        _row(mechanism, Function.ENCAPSULATE)
+        return ml_kem.encapsulate(public, attributes)
+
+    async def decapsulate(
+        self, mechanism: Mechanism, private: Key, ciphertext: memoryview, attributes: Attributes
+    ) -> Attributes:
+        """Return the attributes of the key that `ciphertext` holds."""
+        from ferrohsm_adapters.software import ml_kem
+
+        _row(mechanism, Function.DECAPSULATE)
+        return ml_kem.decapsulate(private, ciphertext, attributes)
 
     async def random(self, length: int) -> bytes:
         """Return bytes of the kernel's generator."""

@@ -16,6 +16,7 @@ from ferrohsm.mechanisms import HMAC_KEY_TYPES, SECRET_MAX_BYTES
 Bytes = bytes | bytearray
 
 AES_LENGTHS = (16, 24, 32)
+_LATTICE_KEY_TYPES = (ck.CKK_ML_DSA, ck.CKK_ML_KEM)
 _EC_KEY_TYPES = (ck.CKK_EC, ck.CKK_EC_EDWARDS, ck.CKK_EC_MONTGOMERY)
 _LENGTHS = {
     ck.CKK_AES: AES_LENGTHS,
@@ -138,6 +139,10 @@ def complete(attributes: Attributes) -> Attributes:
         from ferrohsm_adapters.software import ec_material
 
         return (ec_material.complete_public if public else ec_material.complete_private)(key_type, attributes)
+    if key_type in _LATTICE_KEY_TYPES:
+        from ferrohsm_adapters.software import lattice_material as lattice
+
+        return (lattice.complete_public if public else lattice.complete_private)(key_type, attributes)
     raise AttributeValueInvalid(f"no engine for {ck.name('CKK', key_type)}")
 
 
@@ -148,6 +153,11 @@ def public_half(key: Key) -> Attributes:
         made: Attributes = {
             type: octets(key.attributes, type) for type in (ck.CKA_MODULUS, ck.CKA_PUBLIC_EXPONENT)
         }
+    elif key_type in _LATTICE_KEY_TYPES:
+        from ferrohsm_adapters.software import lattice_material
+
+        made = lattice_material.public_attributes(lattice_material.private_key(key).public_key())
+        made[ck.CKA_PARAMETER_SET] = octets(key.attributes, ck.CKA_PARAMETER_SET)
     else:
         from ferrohsm_adapters.software import ec_material
 
@@ -175,6 +185,10 @@ def private_key_info(key: Key) -> bytearray:
         from ferrohsm_adapters.software import ec_material
 
         private = ec_material.private_key(key)
+    elif key_type in _LATTICE_KEY_TYPES:
+        from ferrohsm_adapters.software import lattice_material
+
+        private = lattice_material.private_key(key)
     else:
         raise KeyNotWrappable
     return bytearray(private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
@@ -198,6 +212,10 @@ def from_private_key_info(info: Bytes, attributes: Attributes) -> Attributes:
         from ferrohsm_adapters.software import rsa_material
 
         return rsa_material.private_attributes(private)
+    if type(private).__name__.startswith(("MLDSA", "MLKEM")):
+        from ferrohsm_adapters.software import lattice_material
+
+        return lattice_material.private_attributes(key_type, private, attributes)
     from ferrohsm_adapters.software import ec_material
 
     if key_type not in _EC_KEY_TYPES:

@@ -1,8 +1,8 @@
 """Generating key pairs.
 
-PKCS#11 3.2, "PKCS #1 RSA key pair generation", "Elliptic Curve key pair generation". The kernels make
-them where there are kernels: no part of the private key becomes a Python number on that way. Else the
-library does.
+PKCS#11 3.2, "PKCS #1 RSA key pair generation", "Elliptic Curve key pair generation", "ML-DSA", "ML-KEM". The
+kernels make those of RSA and EC where there are kernels: no part of the private key becomes a Python number
+on that way. Else the library does.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def generate_pair(row: Row, public: Attributes, kernels: Kernels | None) -> tupl
     """Return the attributes to add to the public and to the private key.
 
     Raises `TemplateIncomplete`, `TemplateInconsistent`, `KeySizeRange`, `CurveNotSupported`,
-    `DomainParamsInvalid`.
+    `DomainParamsInvalid`, `ParameterSetNotSupported`.
     """
     assert row.produces is not None
     if row.produces == ck.CKK_RSA:
@@ -37,6 +37,10 @@ def generate_pair(row: Row, public: Attributes, kernels: Kernels | None) -> tupl
         template: Attributes = {ck.CKA_MODULUS_BITS: ulong(bits), ck.CKA_PUBLIC_EXPONENT: exponent}
         made = _from_kernels(row, template, kernels)
         return made if made is not None else rsa_material.generate(bits, exponent)
+    if row.family == "lattice":
+        from ferrohsm_adapters.software import lattice_material
+
+        return lattice_material.generate(lattice_material.set_of(public))
     from ferrohsm_adapters.software import ec_material
 
     curve, parameters = ec_material.wanted(row.produces, public)

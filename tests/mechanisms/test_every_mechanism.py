@@ -30,6 +30,7 @@ CURVES = {
     ck.CKK_EC_EDWARDS: bytes.fromhex("06032b6570"),
     ck.CKK_EC_MONTGOMERY: bytes.fromhex("06032b656e"),
 }
+PARAMETER_SETS = {ck.CKK_ML_DSA: ck.CKP_ML_DSA_65, ck.CKK_ML_KEM: ck.CKP_ML_KEM_768}
 DATA = bytes(range(64))
 KeyPair = tuple[int, int]
 
@@ -92,6 +93,11 @@ class Workshop:
                 [(ck.CKA_MODULUS_BITS, 2048), *uses_public, recover[0]],
                 [*uses_private, *open_, recover[1]],
             )
+        if key_type in PARAMETER_SETS:
+            uses = [(ck.CKA_VERIFY, True)], [(ck.CKA_SIGN, True)]
+            if key_type == ck.CKK_ML_KEM:
+                uses = [(ck.CKA_ENCAPSULATE, True)], [(ck.CKA_DECAPSULATE, True)]
+            return [(ck.CKA_PARAMETER_SET, PARAMETER_SETS[key_type]), *uses[0]], [*open_, *uses[1]]
         if key_type in CURVES:
             return [(ck.CKA_EC_PARAMS, CURVES[key_type])], [*open_, (ck.CKA_DERIVE, True)]
         length = 64 if key_type == ck.CKK_AES_XTS else 32
@@ -172,6 +178,10 @@ PARAMETERS: dict[str, Callable[[int], Any]] = {
     "sp800_108_feedback": lambda length: parameters.sp800_108_feedback(
         ck.CKM_SHA256_HMAC, b"", parameters.piece(ITERATION, None)
     ),
+    "sign_context": lambda length: parameters.structure(ck.CKH_HEDGE_REQUIRED, b"context", 7),
+    "hash_sign_context": lambda length: parameters.structure(
+        ck.CKH_HEDGE_PREFERRED, b"context", 7, ck.CKM_SHA256
+    ),
     "pbkd2": lambda length: parameters.pbkd2(b"password", b"salt", 2, ck.CKP_PKCS5_PBKD2_HMAC_SHA256),
 }
 
@@ -188,7 +198,7 @@ def message(row: Row) -> bytes:
     """Return data that the mechanism takes."""
     if row.type == ck.CKM_RSA_X_509:
         return DATA.rjust(256, b"\0")
-    if row.type in (ck.CKM_ECDSA, ck.CKM_RSA_PKCS_PSS):
+    if row.type in (ck.CKM_ECDSA, ck.CKM_RSA_PKCS_PSS, ck.CKM_HASH_ML_DSA):
         return DATA[:32]
     return DATA
 
@@ -328,6 +338,23 @@ def derives(workshop: Workshop, row: Row) -> None:
     )
 
 
+def encapsulates(workshop: Workshop, row: Row) -> None:
+    public, private = key_for(workshop, row)
+    p11, session = workshop.p11, workshop.session
+    pairs = [(ck.CKA_KEY_TYPE, ck.CKK_AES), OPEN, (ck.CKA_EXTRACTABLE, True)]
+    ciphertext, handle = (ctypes.c_ubyte * 8192)(), ctypes.c_ulong(0)
+    length = ctypes.c_ulong(len(ciphertext))
+    array = template(*pairs)
+    arguments = (session, how(workshop, row), public, array, len(pairs), ciphertext, length, handle)
+    p11("C_EncapsulateKey", *arguments)
+    sent = bytes(ciphertext[: length.value])
+    agreed = p11.made(
+        "C_DecapsulateKey", session, how(workshop, row), private, array, len(pairs), sent, len(sent)
+    )
+    assert workshop.value(agreed) == workshop.value(handle.value)
+    assert len(workshop.value(agreed)) == 32
+
+
 EXERCISES: dict[int, Callable[[Workshop, Row], None]] = {
     Function.ENCRYPT: encrypts,
     Function.SIGN: signs,
@@ -337,9 +364,12 @@ EXERCISES: dict[int, Callable[[Workshop, Row], None]] = {
     Function.GENERATE_KEY_PAIR: generates_pairs,
     Function.WRAP: wraps,
     Function.DERIVE: derives,
+    Function.ENCAPSULATE: encapsulates,
 }
 # These are done together with the one before.
-COUNTERPARTS = Function.DECRYPT | Function.VERIFY | Function.VERIFY_RECOVER | Function.UNWRAP
+COUNTERPARTS = (
+    Function.DECRYPT | Function.VERIFY | Function.VERIFY_RECOVER | Function.UNWRAP | Function.DECAPSULATE
+)
 
 
 @pytest.mark.parametrize("type", ROWS, ids=lambda type: ck.name("CKM", type).removeprefix("CKM_"))
