@@ -172,8 +172,8 @@ cdef CK_RV encapsulate_key(Call *call) except *:
     if rv != CKR_OK or call.out == NULL:
         return rv
     template = read_template(call.template, call.count)
-    ciphertext, made = drive(
-        call, core().encapsulate_key(session, mechanism, public, template, call.out_length[0])
+    ciphertext, made = drive_with(
+        call, template, core().encapsulate_key(session, mechanism, public, template, call.out_length[0])
     )
     rv = hand_out(call, made, call.made)
     return put_checked(call, ciphertext) if rv == CKR_OK else rv
@@ -199,12 +199,14 @@ cdef CK_RV C_DecapsulateKey(
 
 
 cdef CK_RV decapsulate_key(Call *call) except *:
-    mechanism, template = read_mechanism(call.mechanism), read_template(call.template, call.count)
+    mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
     private = object_id(call.session, call.key, errors.KeyHandleInvalid)
-    session = core_session(call.session)
+    template = read_template(call.template, call.count)
     ciphertext = view_of(call.session.slot, call.data, call.data_length)
     try:
-        made = drive(call, core().decapsulate_key(session, mechanism, private, template, ciphertext))
+        made = drive_with(
+            call, template, core().decapsulate_key(session, mechanism, private, template, ciphertext)
+        )
     finally:
         release_view(ciphertext)
     return hand_out(call, made, call.made)
