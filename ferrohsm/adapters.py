@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from ferrohsm.parameters import Mechanism
+from ferrohsm.parameters import Mechanism, MessageParameter
 
 Value = bytes | bytearray | tuple[tuple[int, Any], ...]
 Attributes = dict[int, Value]
@@ -26,6 +26,8 @@ Template = Sequence[tuple[int, Value]]
 class Function:
     """What a key is used for, by the flag of ``CK_MECHANISM_INFO`` that allows it (``CKF_*``)."""
 
+    MESSAGE_ENCRYPT = 0x2
+    MESSAGE_DECRYPT = 0x4
     ENCRYPT = 0x100
     DECRYPT = 0x200
     DIGEST = 0x400
@@ -159,6 +161,39 @@ class HardwareSigner(Protocol):
 
     def mechanisms(self) -> Mapping[int, tuple[int, int, int]]:
         """Return what the engine can: type → (smallest key, largest key, flags)."""
+
+
+class Messages(Protocol):
+    """Messages encrypted, or decrypted, one after the other with one key, made by `MessageSigner`.
+
+    `begin` returns the initialization vector, which the engine may have made; `length` and `update` are about
+    the text, the tag stands apart. After any exception the message is over; the next may begin.
+    """
+
+    multi_part: bool
+
+    def begin(self, parameter: MessageParameter, associated: memoryview) -> bytes: ...
+    def length(self, length: int, last: bool) -> int:
+        """Return the bytes that `update` gives for `length` bytes; it changes nothing."""
+        ...
+
+    def update(self, data: memoryview) -> bytes | bytearray: ...
+    def finish(self, data: memoryview, tag: bytes) -> tuple[bytes | bytearray, bytes]:
+        """Take the last part. Encrypting gives the tag, decrypting checks the one that is given."""
+        ...
+
+    def abandon(self) -> None:
+        """Give up the message that has begun, if one has."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class MessageSigner(Protocol):
+    """What a signer offers beside `HardwareSigner` when some of its mechanisms work on messages."""
+
+    async def begin_messages(self, function: int, mechanism: Mechanism, key: Key) -> Messages:
+        """Start a process (``MESSAGE_ENCRYPT`` or ``MESSAGE_DECRYPT``)."""
 
 
 class EncapsulatingSigner(Protocol):

@@ -8,7 +8,7 @@ The ABI, the command and the tests speak to this class only. All coroutines may 
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ferrohsm import constants as ck
 from ferrohsm import keys, log
@@ -34,8 +34,9 @@ from ferrohsm.sessions import Session
 from ferrohsm.tokens import Token, TokenInfo
 
 if TYPE_CHECKING:
-    from ferrohsm.adapters import Adapter
+    from ferrohsm.adapters import Adapter, MessageSigner
     from ferrohsm.config import Config
+    from ferrohsm.messages import BoundMessages
     from ferrohsm.parameters import Mechanism
 
 __all__ = [
@@ -420,6 +421,25 @@ class Core:
         try:
             check_key(row, function, entry)
             return BoundOperation(token, await token.signer.begin(function, mechanism, entry.key), entry)
+        except BaseException:
+            entry.release()
+            raise
+
+    async def begin_messages(
+        self, session: Session, function: int, mechanism: Mechanism, oid: int
+    ) -> BoundMessages:
+        """``C_MessageEncryptInit`` and ``C_MessageDecryptInit``; `function` is the flag of either."""
+        from ferrohsm.messages import BoundMessages
+
+        self._check_there(session)
+        token = session.token
+        row = check_mechanism(token, mechanism.type, function)
+        entry = await token.objects.hold(oid, USES[function].no_key)
+        try:
+            check_key(row, function, entry)
+            signer = cast("MessageSigner", token.signer)
+            messages = await signer.begin_messages(function, mechanism, entry.key)
+            return BoundMessages(token, messages, entry)
         except BaseException:
             entry.release()
             raise

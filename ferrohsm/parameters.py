@@ -196,6 +196,19 @@ class SignContext(NamedTuple):
     hash: int | None = None
 
 
+class MessageParameter(NamedTuple):
+    """CK_GCM_MESSAGE_PARAMS and its like, but for the tag: lengths in bytes, `fixed` in bits.
+
+    `generator` is a CKG_*. `data_length` is that of a CCM message, None for others.
+    """
+
+    iv: bytes
+    fixed: int
+    generator: int
+    tag_length: int
+    data_length: int | None = None
+
+
 class Mechanism(NamedTuple):
     """A mechanism with its decoded parameter: None, bytes, an int or one of the tuples above."""
 

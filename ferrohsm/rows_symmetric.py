@@ -8,6 +8,7 @@ from ferrohsm.mechanism_row import CRYPT, SIGN, WRAP, Row
 from ferrohsm.parameters import ParameterKind
 
 _BOTH = CRYPT | WRAP
+_MESSAGES = Function.MESSAGE_ENCRYPT | Function.MESSAGE_DECRYPT
 _GENERATE = Function.GENERATE
 
 
@@ -19,8 +20,8 @@ def _aes() -> list[Row]:
         Row(ck.CKM_AES_CBC, _BOTH, key, kind.IV16, 16, 32, "aes"),
         Row(ck.CKM_AES_CBC_PAD, _BOTH, key, kind.IV16, 16, 32, "aes"),
         Row(ck.CKM_AES_CTR, _BOTH, key, kind.CTR, 16, 32, "aes"),
-        Row(ck.CKM_AES_GCM, _BOTH, key, kind.GCM, 16, 32, "aes"),
-        Row(ck.CKM_AES_CCM, _BOTH, key, kind.CCM, 16, 32, "aes"),
+        Row(ck.CKM_AES_GCM, _BOTH | _MESSAGES, key, kind.GCM, 16, 32, "aes", flags=ck.CKF_MULTI_MESSAGE),
+        Row(ck.CKM_AES_CCM, _BOTH | _MESSAGES, key, kind.CCM, 16, 32, "aes", flags=ck.CKF_MULTI_MESSAGE),
         Row(ck.CKM_AES_OFB, _BOTH, key, kind.IV16, 16, 32, "modes"),
         Row(ck.CKM_AES_CFB8, _BOTH, key, kind.IV16, 16, 32, "modes"),
         Row(ck.CKM_AES_CFB128, _BOTH, key, kind.IV16, 16, 32, "modes"),
@@ -63,7 +64,16 @@ def _chacha20() -> list[Row]:
     return [
         Row(ck.CKM_CHACHA20_KEY_GEN, _GENERATE, (), kind.NONE, 32, 32, "secret", produces=ck.CKK_CHACHA20),
         Row(ck.CKM_CHACHA20, _BOTH, key, kind.CHACHA20, 256, 256, "modes"),
-        Row(ck.CKM_CHACHA20_POLY1305, CRYPT, key, kind.CHACHA20_POLY1305, 256, 256, "modes"),
+        Row(
+            ck.CKM_CHACHA20_POLY1305,
+            CRYPT | _MESSAGES,
+            key,
+            kind.CHACHA20_POLY1305,
+            256,
+            256,
+            "modes",
+            flags=ck.CKF_MULTI_MESSAGE,
+        ),
         Row(ck.CKM_POLY1305_KEY_GEN, _GENERATE, (), kind.NONE, 32, 32, "secret", produces=ck.CKK_POLY1305),
         Row(ck.CKM_POLY1305, SIGN, (ck.CKK_POLY1305,), kind.NONE, 256, 256, "poly1305"),
     ]

@@ -236,7 +236,32 @@ cdef extern from "pkcs11.h" nogil:
         CK_ULONG ulContextLen
         CK_MECHANISM_TYPE hash
 
+    # Parameters of messages.
+    ctypedef struct CK_GCM_MESSAGE_PARAMS:
+        CK_BYTE *pIv
+        CK_ULONG ulIvLen
+        CK_ULONG ulIvFixedBits
+        CK_ULONG ivGenerator
+        CK_BYTE *pTag
+        CK_ULONG ulTagBits
+
+    ctypedef struct CK_CCM_MESSAGE_PARAMS:
+        CK_ULONG ulDataLen
+        CK_BYTE *pNonce
+        CK_ULONG ulNonceLen
+        CK_ULONG ulNonceFixedBits
+        CK_ULONG nonceGenerator
+        CK_BYTE *pMAC
+        CK_ULONG ulMACLen
+
+    ctypedef struct CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS:
+        CK_BYTE *pNonce
+        CK_ULONG ulNonceLen
+        CK_BYTE *pTag
+
     # Constants.
+    const CK_FLAGS CKF_END_OF_MESSAGE
+    const CK_ULONG CKG_NO_GENERATE
     const CK_ULONG CK_UNAVAILABLE_INFORMATION
     const CK_ULONG CKF_HKDF_SALT_NULL
     const CK_ULONG CKF_HKDF_SALT_DATA

@@ -1,11 +1,291 @@
-# Message-based encryption, decryption, signing and verifying functions (Sections 5.9, 5.11, 5.14 and 5.16). The
-# mechanism list offers no CKF_MESSAGE_… flag, so no operation can be begun.
+# Message-based encryption, decryption, signing and verifying functions (Sections 5.9, 5.11, 5.14 and 5.16). Encryption
+# and decryption are processes that last for many messages; what fails ends the message, not the process. For signing
+# and verifying the mechanism list has no CKF_MESSAGE_… flag, so no process can be begun.
+
+from ferrohsm.parameters import MessageParameter
+
+cdef enum:
+    TAG_LIMIT = 64  # the longest tag, in bytes
+
+# Where a message's parameter says that the vector and the tag go, or come from.
+
+cdef struct Places:
+    CK_BYTE *vector
+    CK_ULONG vector_length
+    CK_BYTE *tag
+    CK_ULONG tag_length
+
+
+cdef size_t message_size(object kind) except? 0:
+    """Return the size of a mechanism's message parameter, 0 for one that has none."""
+    if kind == ParameterKind.GCM:
+        return sizeof(CK_GCM_MESSAGE_PARAMS)
+    if kind == ParameterKind.CCM:
+        return sizeof(CK_CCM_MESSAGE_PARAMS)
+    if kind == ParameterKind.CHACHA20_POLY1305:
+        return sizeof(CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS)
+    return 0
+
+
+cdef object read_message(object kind, const void *parameter, CK_ULONG length, Places *places):
+    """Return a message's parameter, and where its vector and tag are."""
+    cdef CK_GCM_MESSAGE_PARAMS gcm
+    cdef CK_CCM_MESSAGE_PARAMS ccm
+    cdef CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS chacha
+    cdef CK_ULONG fixed = 0, generator = CKG_NO_GENERATE
+    if parameter == NULL or length != message_size(kind):
+        raise wrong_parameter()
+    data_length = None
+    if kind == ParameterKind.GCM:
+        memcpy(&gcm, parameter, sizeof(gcm))
+        if gcm.ulTagBits % 8 != 0:
+            raise wrong_parameter()
+        places.vector, places.vector_length = gcm.pIv, gcm.ulIvLen
+        places.tag, places.tag_length = gcm.pTag, gcm.ulTagBits // 8
+        fixed, generator = gcm.ulIvFixedBits, gcm.ivGenerator
+    elif kind == ParameterKind.CCM:
+        memcpy(&ccm, parameter, sizeof(ccm))
+        places.vector, places.vector_length = ccm.pNonce, ccm.ulNonceLen
+        places.tag, places.tag_length = ccm.pMAC, ccm.ulMACLen
+        fixed, generator, data_length = ccm.ulNonceFixedBits, ccm.nonceGenerator, ccm.ulDataLen
+    else:
+        memcpy(&chacha, parameter, sizeof(chacha))
+        # In bits by the specification, in bytes by most programs: no number is both.
+        if chacha.ulNonceLen % 8 != 0 and chacha.ulNonceLen >= 64:
+            raise wrong_parameter()
+        places.vector_length = chacha.ulNonceLen if chacha.ulNonceLen < 64 else chacha.ulNonceLen // 8
+        places.vector, places.tag, places.tag_length = chacha.pNonce, chacha.pTag, 16
+    if places.tag_length > TAG_LIMIT:
+        raise wrong_parameter()
+    vector = inner(places.vector, places.vector_length)
+    return MessageParameter(vector, fixed, generator, places.tag_length, data_length)
+
+
+cdef CK_RV begin_messages(
+    CK_SESSION_HANDLE handle, int operation, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key
+) noexcept nogil:
+    """C_MessageEncryptInit and C_MessageDecryptInit: without a mechanism they end the process."""
+    cdef Call call
+    clear(&call)
+    call.mechanism, call.key = mechanism, key
+    return alone(handle, operation, &call, begin_messages_work, NULL)
+
+
+cdef CK_RV begin_messages_work(Call *call) except *:
+    cdef ferro_operation *operation = &call.session.operations[call.operation]
+    cdef CK_MECHANISM value
+    if call.mechanism == NULL:
+        if operation.kind == FERRO_IDLE:
+            return CKR_ARGUMENTS_BAD
+        drop_operation(operation)
+        return CKR_OK
+    if operation.kind != FERRO_IDLE:
+        return CKR_OPERATION_ACTIVE
+    value = call.mechanism[0]
+    kind = parameter_kind(value.mechanism)
+    cdef size_t size = message_size(kind)
+    if size == 0:
+        raise errors.MechanismInvalid()
+    # The parameter comes with each message. That of the first one may stand here already; it is not looked into.
+    if value.ulParameterLen != 0 and (value.ulParameterLen != size or value.pParameter == NULL):
+        raise wrong_parameter()
+    session = core_session(call.session)
+    key = object_id(call.session, call.key, errors.KeyHandleInvalid)
+    function = ferro_operation_flag(call.operation)
+    start(operation, drive(call, core().begin_messages(session, function, Mechanism(value.mechanism), key)))
+    # Which structure the messages' parameters are.
+    operation.input_length = size
+    return CKR_OK
+
+
+cdef object kind_of(ferro_operation *operation):
+    if operation.input_length == sizeof(CK_GCM_MESSAGE_PARAMS):
+        return ParameterKind.GCM
+    if operation.input_length == sizeof(CK_CCM_MESSAGE_PARAMS):
+        return ParameterKind.CCM
+    return ParameterKind.CHACHA20_POLY1305
+
+
+cdef struct Message:
+    # What a function about a message was given beside text and output.
+    const void *parameter
+    CK_ULONG parameter_length
+    CK_BYTE *associated
+    CK_ULONG associated_length
+    bint whole
+    bint last
+
+
+cdef CK_RV message(CK_SESSION_HANDLE handle, int operation, Message *given, Call *call) noexcept nogil:
+    """A call about one message: its beginning (no output), a part of it, or all of it."""
+    call.extra = <CK_BYTE *>given
+    call.bad = call.bad or unreadable(given.associated, given.associated_length)
+    return alone(handle, operation, call, message_work, NULL)
+
+
+cdef CK_RV message_work(Call *call) except *:
+    cdef ferro_operation *operation = &call.session.operations[call.operation]
+    cdef Message *given = <Message *>call.extra
+    cdef Places places
+    if operation.kind != FERRO_PYTHON:
+        return CKR_OPERATION_NOT_INITIALIZED
+    process = <object>operation.object
+    if not process.valid():
+        drop_operation(operation)
+        return CKR_OPERATION_NOT_INITIALIZED
+    if process.needs_login:
+        return CKR_USER_NOT_LOGGED_IN
+    # The beginning of a message or all of it, while another one is in hand; a part, while none is.
+    if process.in_message and (given.whole or call.out_length == NULL):
+        return CKR_OPERATION_ACTIVE
+    if not process.in_message and call.out_length != NULL and not given.whole:
+        return CKR_OPERATION_NOT_INITIALIZED
+    if call.bad:
+        process.give_up()
+        return CKR_ARGUMENTS_BAD
+    parameter = read_message(kind_of(operation), given.parameter, given.parameter_length, &places)
+    if call.out_length == NULL:
+        return begin_message(call, process, parameter, &places)
+    return whole_message(call, process, parameter, &places) if given.whole else message_part(call, process, &places)
+
+
+cdef object associated_view(Call *call):
+    cdef Message *given = <Message *>call.extra
+    return view_of(call.slot, given.associated, given.associated_length)
+
+
+cdef CK_RV begin_message(Call *call, object process, object parameter, Places *places) except *:
+    associated = associated_view(call)
+    try:
+        vector = drive(call, process.begin_message(parameter, associated))
+    finally:
+        release_view(associated)
+    give_vector(call, vector, places)
+    return CKR_OK
+
+
+cdef CK_RV whole_message(Call *call, object process, object parameter, Places *places) except *:
+    cdef CK_RV rv = fits_exactly(call, call.data_length)  # the text is as long as the other text
+    if rv != CKR_OK or call.out == NULL:
+        return rv
+    tag = read_tag(call, places)
+    associated = associated_view(call)
+    data = view_of(call.slot, call.data, call.data_length)
+    try:
+        vector, text, made = drive(call, process.whole(parameter, associated, data, tag))
+    finally:
+        release_view(data)
+        release_view(associated)
+    rv = put_checked(call, text)
+    give_vector(call, vector, places)
+    give_tag(call, made, places)
+    return rv
+
+
+cdef CK_RV message_part(Call *call, object process, Places *places) except *:
+    cdef Message *given = <Message *>call.extra
+    try:
+        rv = fits_exactly(call, process.part_length(call.data_length, given.last))
+    except BaseException:
+        process.give_up()
+        raise
+    if rv != CKR_OK or call.out == NULL:
+        return rv
+    tag = read_tag(call, places) if given.last else None
+    data = view_of(call.slot, call.data, call.data_length)
+    try:
+        if not given.last:
+            return put_checked(call, drive(call, process.take_part(data)))
+        text, made = drive(call, process.take_last(data, tag))
+    finally:
+        release_view(data)
+    rv = put_checked(call, text)
+    give_tag(call, made, places)
+    return rv
+
+
+cdef bytes read_tag(Call *call, Places *places):
+    """Return the tag to check; for encryption see that there is a place for one."""
+    if places.tag == NULL:
+        raise wrong_parameter()
+    return b"" if call.operation == FERRO_MESSAGE_ENCRYPT else inner(places.tag, places.tag_length)
+
+
+cdef void give_vector(Call *call, bytes vector, Places *places):
+    if call.operation == FERRO_MESSAGE_ENCRYPT and <CK_ULONG>len(vector) == places.vector_length:
+        memcpy(places.vector, PyBytes_AS_STRING(vector), places.vector_length)
+
+
+cdef void give_tag(Call *call, bytes tag, Places *places):
+    if call.operation == FERRO_MESSAGE_ENCRYPT and <CK_ULONG>len(tag) == places.tag_length:
+        memcpy(places.tag, PyBytes_AS_STRING(tag), places.tag_length)
+
+
+cdef CK_RV end_messages(CK_SESSION_HANDLE handle, int operation) noexcept nogil:
+    """C_MessageEncryptFinal and C_MessageDecryptFinal."""
+    cdef Call call
+    clear(&call)
+    return alone(handle, operation, &call, end_messages_work, NULL)
+
+
+cdef CK_RV end_messages_work(Call *call) except *:
+    cdef ferro_operation *operation = &call.session.operations[call.operation]
+    if operation.kind != FERRO_PYTHON:
+        return CKR_OPERATION_NOT_INITIALIZED
+    if (<object>operation.object).in_message:
+        return CKR_OPERATION_ACTIVE
+    drop_operation(operation)
+    return CKR_OK
+
+
+cdef CK_RV message_begins(
+    CK_SESSION_HANDLE handle, int operation, const void *parameter, CK_ULONG parameter_length, CK_BYTE *associated,
+    CK_ULONG associated_length
+) noexcept nogil:
+    """C_EncryptMessageBegin and C_DecryptMessageBegin."""
+    cdef Call call
+    cdef Message given
+    clear(&call)
+    given = Message(parameter, parameter_length, associated, associated_length, False, False)
+    return message(handle, operation, &given, &call)
+
+
+cdef CK_RV message_goes_on(
+    CK_SESSION_HANDLE handle, int operation, const void *parameter, CK_ULONG parameter_length, CK_BYTE *data,
+    CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length, CK_FLAGS flags
+) noexcept nogil:
+    """C_EncryptMessageNext and C_DecryptMessageNext."""
+    cdef Call call
+    cdef Message given
+    clear(&call)
+    given = Message(parameter, parameter_length, NULL, 0, False, flags & CKF_END_OF_MESSAGE != 0)
+    call.data, call.data_length, call.out, call.out_length = data, length, out, out_length
+    call.bad = unreadable(data, length) or out_length == NULL or flags & ~CKF_END_OF_MESSAGE != 0
+    if out_length == NULL:
+        call.out_length = &call.number  # a place, so that it is still a part
+    return message(handle, operation, &given, &call)
+
+
+cdef CK_RV whole(
+    CK_SESSION_HANDLE handle, int operation, const void *parameter, CK_ULONG parameter_length, CK_BYTE *associated,
+    CK_ULONG associated_length, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length
+) noexcept nogil:
+    """C_EncryptMessage and C_DecryptMessage."""
+    cdef Call call
+    cdef Message given
+    clear(&call)
+    given = Message(parameter, parameter_length, associated, associated_length, True, True)
+    call.data, call.data_length, call.out, call.out_length = data, length, out, out_length
+    call.bad = unreadable(data, length) or out_length == NULL
+    if out_length == NULL:
+        call.out_length = &call.number
+    return message(handle, operation, &given, &call)
 
 
 cdef CK_RV C_MessageEncryptInit(
     CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_OBJECT_HANDLE hKey
 ) noexcept nogil:
-    return refuse(hSession)
+    return begin_messages(hSession, FERRO_MESSAGE_ENCRYPT, pMechanism, hKey)
 
 
 cdef CK_RV C_EncryptMessage(
@@ -13,32 +293,39 @@ cdef CK_RV C_EncryptMessage(
     CK_ULONG ulAssociatedDataLen, CK_BYTE_PTR pPlaintext, CK_ULONG ulPlaintextLen, CK_BYTE_PTR pCiphertext,
     CK_ULONG_PTR pulCiphertextLen
 ) noexcept nogil:
-    return refuse(hSession)
+    return whole(
+        hSession, FERRO_MESSAGE_ENCRYPT, pParameter, ulParameterLen, pAssociatedData, ulAssociatedDataLen, pPlaintext,
+        ulPlaintextLen, pCiphertext, pulCiphertextLen
+    )
 
 
 cdef CK_RV C_EncryptMessageBegin(
     CK_SESSION_HANDLE hSession, CK_VOID_PTR pParameter, CK_ULONG ulParameterLen, CK_BYTE_PTR pAssociatedData,
     CK_ULONG ulAssociatedDataLen
 ) noexcept nogil:
-    return refuse(hSession)
+    return message_begins(
+        hSession, FERRO_MESSAGE_ENCRYPT, pParameter, ulParameterLen, pAssociatedData, ulAssociatedDataLen
+    )
 
 
 cdef CK_RV C_EncryptMessageNext(
     CK_SESSION_HANDLE hSession, CK_VOID_PTR pParameter, CK_ULONG ulParameterLen, CK_BYTE_PTR pPlaintextPart,
-    CK_ULONG ulPlaintextPartLen, CK_BYTE_PTR pCiphertextPart, CK_ULONG_PTR pulCiphertextPartLen, CK_FLAGS
-    flags
+    CK_ULONG ulPlaintextPartLen, CK_BYTE_PTR pCiphertextPart, CK_ULONG_PTR pulCiphertextPartLen, CK_FLAGS flags
 ) noexcept nogil:
-    return refuse(hSession)
+    return message_goes_on(
+        hSession, FERRO_MESSAGE_ENCRYPT, pParameter, ulParameterLen, pPlaintextPart, ulPlaintextPartLen,
+        pCiphertextPart, pulCiphertextPartLen, flags
+    )
 
 
 cdef CK_RV C_MessageEncryptFinal(CK_SESSION_HANDLE hSession) noexcept nogil:
-    return refuse(hSession)
+    return end_messages(hSession, FERRO_MESSAGE_ENCRYPT)
 
 
 cdef CK_RV C_MessageDecryptInit(
     CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_OBJECT_HANDLE hKey
 ) noexcept nogil:
-    return refuse(hSession)
+    return begin_messages(hSession, FERRO_MESSAGE_DECRYPT, pMechanism, hKey)
 
 
 cdef CK_RV C_DecryptMessage(
@@ -46,25 +333,33 @@ cdef CK_RV C_DecryptMessage(
     CK_ULONG ulAssociatedDataLen, CK_BYTE_PTR pCiphertext, CK_ULONG ulCiphertextLen, CK_BYTE_PTR pPlaintext,
     CK_ULONG_PTR pulPlaintextLen
 ) noexcept nogil:
-    return refuse(hSession)
+    return whole(
+        hSession, FERRO_MESSAGE_DECRYPT, pParameter, ulParameterLen, pAssociatedData, ulAssociatedDataLen, pCiphertext,
+        ulCiphertextLen, pPlaintext, pulPlaintextLen
+    )
 
 
 cdef CK_RV C_DecryptMessageBegin(
     CK_SESSION_HANDLE hSession, CK_VOID_PTR pParameter, CK_ULONG ulParameterLen, CK_BYTE_PTR pAssociatedData,
     CK_ULONG ulAssociatedDataLen
 ) noexcept nogil:
-    return refuse(hSession)
+    return message_begins(
+        hSession, FERRO_MESSAGE_DECRYPT, pParameter, ulParameterLen, pAssociatedData, ulAssociatedDataLen
+    )
 
 
 cdef CK_RV C_DecryptMessageNext(
     CK_SESSION_HANDLE hSession, CK_VOID_PTR pParameter, CK_ULONG ulParameterLen, CK_BYTE_PTR pCiphertextPart,
     CK_ULONG ulCiphertextPartLen, CK_BYTE_PTR pPlaintextPart, CK_ULONG_PTR pulPlaintextPartLen, CK_FLAGS flags
 ) noexcept nogil:
-    return refuse(hSession)
+    return message_goes_on(
+        hSession, FERRO_MESSAGE_DECRYPT, pParameter, ulParameterLen, pCiphertextPart, ulCiphertextPartLen,
+        pPlaintextPart, pulPlaintextPartLen, flags
+    )
 
 
 cdef CK_RV C_MessageDecryptFinal(CK_SESSION_HANDLE hSession) noexcept nogil:
-    return refuse(hSession)
+    return end_messages(hSession, FERRO_MESSAGE_DECRYPT)
 
 
 cdef CK_RV C_MessageSignInit(

@@ -140,6 +140,8 @@ cdef extern from "sessions.h" nogil:
     const int FERRO_SIGN_RECOVER
     const int FERRO_VERIFY
     const int FERRO_VERIFY_RECOVER
+    const int FERRO_MESSAGE_ENCRYPT
+    const int FERRO_MESSAGE_DECRYPT
     const int FERRO_OPERATIONS
     const int FERRO_IDLE
     const int FERRO_PYTHON

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ferrohsm import constants as ck
-from ferrohsm.adapters import Attributes, Function, Key, Operation
+from ferrohsm.adapters import Attributes, Function, Key, Messages, Operation
 from ferrohsm.errors import MechanismInvalid, MechanismParamInvalid, RandomSeedNotSupported
 from ferrohsm.mechanisms import ROWS, Row
 from ferrohsm.parameters import (
@@ -216,6 +216,15 @@ class Engine:
         if begin is None:
             begin = self._begin[row.family] = self._load[row.family]()
         return begin(function, row, mechanism, key)
+
+    async def begin_messages(self, function: int, mechanism: Mechanism, key: Key) -> Messages:
+        """Start a process (see `ferrohsm.adapters.MessageSigner`)."""
+        from ferrohsm_adapters.software import messages
+
+        row = ROWS.get(mechanism.type)
+        if row is None or not row.functions & function:
+            raise MechanismInvalid
+        return messages.begin(function, row, mechanism, key)
 
     async def generate_key(self, mechanism: Mechanism, attributes: Attributes) -> Attributes:
         """Return value, length and check value of a new secret key."""

@@ -198,7 +198,8 @@ def _chacha20(key: Key, parameter: ChaCha20, encrypt: bool) -> EngineOperation:
     return Counter(context, left * _CHACHA20_BLOCK)
 
 
-def _chacha20_poly1305(key: Key, parameter: ChaCha20Poly1305, encrypt: bool) -> EngineOperation:
+def chacha20_poly1305(key: Key, parameter: ChaCha20Poly1305, encrypt: bool) -> EngineOperation:
+    """Return an authenticated encryption or decryption; the tag follows the ciphertext."""
     from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305 as Aead
 
     nonce, aad = parameter.nonce, parameter.aad
@@ -231,7 +232,7 @@ _MODES: dict[int, Callable[[Key, Any, bool], EngineOperation]] = {
     ck.CKM_CAMELLIA_CBC: _blocks,
     ck.CKM_CAMELLIA_CBC_PAD: _padded,
     ck.CKM_CHACHA20: _chacha20,
-    ck.CKM_CHACHA20_POLY1305: _chacha20_poly1305,
+    ck.CKM_CHACHA20_POLY1305: chacha20_poly1305,
     ck.CKM_DES_ECB: _blocks,
     ck.CKM_DES_CBC: _blocks,
     ck.CKM_DES_CBC_PAD: _padded,

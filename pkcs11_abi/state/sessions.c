@@ -466,8 +466,9 @@ void ferro_session_free(ferro_session *session)
 CK_FLAGS ferro_operation_flag(int operation)
 {
     static const CK_FLAGS flags[FERRO_OPERATIONS] = {
-        CKF_FIND_OBJECTS, CKF_ENCRYPT,      CKF_DECRYPT, CKF_DIGEST,
-        CKF_SIGN,         CKF_SIGN_RECOVER, CKF_VERIFY,  CKF_VERIFY_RECOVER,
+        CKF_FIND_OBJECTS, CKF_ENCRYPT,      CKF_DECRYPT,         CKF_DIGEST,
+        CKF_SIGN,         CKF_SIGN_RECOVER, CKF_VERIFY,          CKF_VERIFY_RECOVER,
+        CKF_MESSAGE_ENCRYPT,                CKF_MESSAGE_DECRYPT,
     };
     return flags[operation];
 }

@@ -714,6 +714,30 @@ static CK_RV operate_well(void)
     return p11->C_Verify(where, data, length, out, out_length);
 }
 
+/* One of the functions about messages, with a parameter that is well formed more often than not. */
+static CK_RV talk(CK_SESSION_HANDLE where, CK_BYTE_PTR data, CK_ULONG length, CK_BYTE_PTR out, CK_ULONG_PTR out_length)
+{
+    CK_GCM_MESSAGE_PARAMS *made = memory(sizeof *made);
+    CK_ULONG size = one_in(8) ? below(sizeof *made) : sizeof *made;
+
+    made->ulIvLen = one_in(8) ? 0 : 1 + below(20);
+    made->pIv = made->ulIvLen && !one_in(8) ? memory(made->ulIvLen) : NULL;
+    made->ulIvFixedBits = one_in(3) ? next() : below(100);
+    made->ivGenerator = below(6);
+    made->ulTagBits = one_in(4) ? below(200) : 128;
+    made->pTag = one_in(8) ? NULL : memory(made->ulTagBits / 8 + 1);
+    switch (below(9)) {
+    case 0: return p11->C_MessageDecryptInit(where, mechanism(CKM_AES_GCM), object());
+    case 1: return p11->C_EncryptMessageBegin(where, made, size, data, length);
+    case 2: return p11->C_EncryptMessageNext(where, made, size, data, length, out, out_length, below(3));
+    case 3: return p11->C_DecryptMessage(where, made, size, data, length, data, length, out, out_length);
+    case 4: return p11->C_DecryptMessageBegin(where, made, size, data, length);
+    case 5: return p11->C_DecryptMessageNext(where, made, size, data, length, out, out_length, below(3));
+    case 6: return one_in(4) ? p11->C_MessageEncryptFinal(where) : p11->C_MessageDecryptFinal(where);
+    default: return p11->C_EncryptMessage(where, made, size, data, length, data, length, out, out_length);
+    }
+}
+
 static CK_RV the_rest(void)
 {
     CK_SESSION_HANDLE where = session();
@@ -730,7 +754,7 @@ static CK_RV the_rest(void)
     case 4: return p11->C_CancelFunction(where);
     case 5: return p11->C_GetSessionValidationFlags(where, below(3), one_in(4) ? NULL : memory(8));
     case 6: return p11->C_MessageEncryptInit(where, mechanism(CKM_AES_GCM), object());
-    case 7: return p11->C_EncryptMessage(where, data, length, data, length, data, length, out, out_length);
+    case 7: return talk(where, data, length, out, out_length);
     case 8: return p11->C_MessageSignInit(where, mechanism(CKM_ECDSA), object());
     case 9: return p11->C_AsyncComplete(where, data, NULL);
     case 10: return p11->C_Logout(where);

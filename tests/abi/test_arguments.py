@@ -47,8 +47,12 @@ def test_a_session_that_is_none_is_found_out_first(p11: Cryptoki, row: dict[str,
 
 @pytest.mark.parametrize(
     "function",
-    [row["name"] for row in IN_SESSION if "Message" in row["name"] or "Async" in row["name"]]
-    + ["C_EncapsulateKey", "C_DecapsulateKey", "C_WrapKeyAuthenticated", "C_UnwrapKeyAuthenticated"],
+    [
+        row["name"]
+        for row in IN_SESSION
+        if ("Message" in row["name"] and "crypt" not in row["name"]) or "Async" in row["name"]
+    ]
+    + ["C_WrapKeyAuthenticated", "C_UnwrapKeyAuthenticated"],
 )
 def test_what_no_mechanism_offers_is_not_supported(p11: Cryptoki, session: int, function: str) -> None:
     (row,) = (row for row in IN_SESSION if row["name"] == function)

@@ -355,6 +355,30 @@ def encapsulates(workshop: Workshop, row: Row) -> None:
     assert len(workshop.value(agreed)) == 32
 
 
+def message_parameter(row: Row) -> Any:
+    """Return the structure of a message, and the memory of its tag."""
+    tag = ctypes.create_string_buffer(16)
+    if row.parameter == "gcm":
+        return parameters.structure(bytes(12), 12, 0, ck.CKG_NO_GENERATE, tag, 128), tag
+    if row.parameter == "ccm":
+        return parameters.structure(len(DATA), bytes(12), 12, 0, ck.CKG_NO_GENERATE, tag, 16), tag
+    return parameters.structure(bytes(12), 96, tag), tag
+
+
+def converses(workshop: Workshop, row: Row) -> None:
+    public, private = key_for(workshop, row)
+    p11, session = workshop.p11, workshop.session
+    structure, tag = message_parameter(row)
+    head = (structure, ctypes.sizeof(structure), b"aad", 3)
+    p11("C_MessageEncryptInit", session, mechanism(row.type), public)
+    sent = p11.whole("C_EncryptMessage", session, *head, DATA, len(DATA))
+    p11("C_MessageEncryptFinal", session)
+    assert sent != DATA and any(tag.raw)
+    p11("C_MessageDecryptInit", session, mechanism(row.type), private)
+    assert p11.whole("C_DecryptMessage", session, *head, sent, len(sent)) == DATA
+    p11("C_MessageDecryptFinal", session)
+
+
 EXERCISES: dict[int, Callable[[Workshop, Row], None]] = {
     Function.ENCRYPT: encrypts,
     Function.SIGN: signs,
@@ -365,10 +389,16 @@ EXERCISES: dict[int, Callable[[Workshop, Row], None]] = {
     Function.WRAP: wraps,
     Function.DERIVE: derives,
     Function.ENCAPSULATE: encapsulates,
+    Function.MESSAGE_ENCRYPT: converses,
 }
 # These are done together with the one before.
 COUNTERPARTS = (
-    Function.DECRYPT | Function.VERIFY | Function.VERIFY_RECOVER | Function.UNWRAP | Function.DECAPSULATE
+    Function.DECRYPT
+    | Function.VERIFY
+    | Function.VERIFY_RECOVER
+    | Function.UNWRAP
+    | Function.DECAPSULATE
+    | Function.MESSAGE_DECRYPT
 )
 
 
