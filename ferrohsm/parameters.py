@@ -40,6 +40,7 @@ class ParameterKind:
     SP800_108 = "sp800_108"  # CK_SP800_108_KDF_PARAMS
     SP800_108_FEEDBACK = "sp800_108_feedback"  # CK_SP800_108_FEEDBACK_KDF_PARAMS
     PBKD2 = "pbkd2"  # CK_PKCS5_PBKD2_PARAMS2
+    ECDH_AES_KEY_WRAP = "ecdh_aes_key_wrap"  # CK_ECDH_AES_KEY_WRAP_PARAMS
     SIGN_CONTEXT = "sign_context"  # CK_SIGN_ADDITIONAL_CONTEXT, may be absent
     HASH_SIGN_CONTEXT = "hash_sign_context"  # CK_HASH_SIGN_ADDITIONAL_CONTEXT
 
@@ -113,6 +114,14 @@ class RsaAesKeyWrap(NamedTuple):
 
     aes_key_bits: int
     oaep: RsaOaep
+
+
+class EcdhAesKeyWrap(NamedTuple):
+    """CK_ECDH_AES_KEY_WRAP_PARAMS: `kdf` a CKD_*."""
+
+    aes_key_bits: int
+    kdf: int
+    shared_data: bytes
 
 
 class KeyReference(NamedTuple):

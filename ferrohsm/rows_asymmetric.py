@@ -118,6 +118,16 @@ def _ec() -> list[Row]:
             flags=EC_FLAGS,
         ),
     ]
+    wrap = kind.ECDH_AES_KEY_WRAP
+    both = (ck.CKK_EC, ck.CKK_EC_MONTGOMERY)
+    rows += [
+        Row(mechanism, WRAP, keys, wrap, *sizes, "ecdh_aes_key_wrap", None, True, flags=EC_FLAGS)
+        for mechanism, keys, sizes in (
+            (ck.CKM_ECDH_AES_KEY_WRAP, both, (255, 521)),
+            (ck.CKM_ECDH_COF_AES_KEY_WRAP, key, (256, 521)),
+            (ck.CKM_ECDH_X_AES_KEY_WRAP, (ck.CKK_EC_MONTGOMERY,), (255, 448)),
+        )
+    ]
     rows += [
         Row(constant("ecdsa_" + name, ""), SIGN, key, kind.NONE, 256, 521, "ec", name, flags=EC_FLAGS)
         for name in SIGNING_HASHES

@@ -225,6 +225,12 @@ cdef extern from "pkcs11.h" nogil:
         CK_BYTE *pPassword
         CK_ULONG ulPasswordLen
 
+    ctypedef struct CK_ECDH_AES_KEY_WRAP_PARAMS:
+        CK_ULONG ulAESKeyBits
+        CK_ULONG kdf
+        CK_ULONG ulSharedDataLen
+        CK_BYTE *pSharedData
+
     ctypedef struct CK_SIGN_ADDITIONAL_CONTEXT:
         CK_ULONG hedgeVariant
         CK_BYTE *pContext

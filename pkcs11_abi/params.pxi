@@ -9,6 +9,7 @@ from ferrohsm.parameters import (
     Ctr,
     DkmLength,
     Ecdh1,
+    EcdhAesKeyWrap,
     EdDsa,
     Gcm,
     Hkdf,
@@ -309,6 +310,14 @@ cdef object decode_pbkd2(const CK_BYTE *parameter, CK_ULONG length):
     return Pbkd2(salt, value.iterations, value.prf, password)
 
 
+cdef object decode_ecdh_aes_key_wrap(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_ECDH_AES_KEY_WRAP_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    return EcdhAesKeyWrap(value.ulAESKeyBits, value.kdf, inner(value.pSharedData, value.ulSharedDataLen))
+
+
 cdef object decode_sign_context(const CK_BYTE *parameter, CK_ULONG length):
     cdef CK_SIGN_ADDITIONAL_CONTEXT value
     if length == 0:
@@ -364,6 +373,7 @@ file_decoder(ParameterKind.HKDF, decode_hkdf)
 file_decoder(ParameterKind.SP800_108, decode_sp800_108)
 file_decoder(ParameterKind.SP800_108_FEEDBACK, decode_sp800_108_feedback)
 file_decoder(ParameterKind.PBKD2, decode_pbkd2)
+file_decoder(ParameterKind.ECDH_AES_KEY_WRAP, decode_ecdh_aes_key_wrap)
 file_decoder(ParameterKind.SIGN_CONTEXT, decode_sign_context)
 file_decoder(ParameterKind.HASH_SIGN_CONTEXT, decode_hash_sign_context)
 

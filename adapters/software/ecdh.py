@@ -22,11 +22,7 @@ def derive(
 ) -> Attributes:
     """Return the attributes of the key agreed with the other party's public key."""
     parameter: Ecdh1 = mechanism.parameter
-    name, sp800 = hash_of_kdf(parameter.kdf)
-    if name is None and parameter.kdf != ck.CKD_NULL:
-        raise MechanismParamInvalid("unknown key derivation function")
-    if name is None and parameter.shared_data:
-        raise MechanismParamInvalid("CKD_NULL takes no shared data")
+    name, sp800 = checked_kdf(parameter.kdf, parameter.shared_data)
     length = wanted_length(attributes)
     if name is not None and length is None:
         length = HASHES[name].length
@@ -44,6 +40,16 @@ def derive(
     finally:
         wipe(secret)
     return derived_key(value, attributes, leading=True)
+
+
+def checked_kdf(kdf: int, shared_data: bytes) -> tuple[str | None, bool]:
+    """Return the hash of a ``CKD_*`` (None for ``CKD_NULL``) and whether it is the SP 800-56A form."""
+    name, sp800 = hash_of_kdf(kdf)
+    if name is None and kdf != ck.CKD_NULL:
+        raise MechanismParamInvalid("unknown key derivation function")
+    if name is None and shared_data:
+        raise MechanismParamInvalid("CKD_NULL takes no shared data")
+    return name, sp800
 
 
 def _agree(base: Key, public_data: bytes) -> bytearray:

@@ -22,6 +22,7 @@ from ferrohsm.parameters import (
     ChaCha20Poly1305,
     Ctr,
     Ecdh1,
+    EcdhAesKeyWrap,
     EdDsa,
     Gcm,
     Hkdf,
@@ -99,6 +100,7 @@ _PARAMETERS: dict[str, tuple[tuple[type, ...], tuple[int, ...] | None]] = {
     ParameterKind.SP800_108: ((Sp800108,), None),
     ParameterKind.SP800_108_FEEDBACK: ((Sp800108,), None),
     ParameterKind.PBKD2: ((Pbkd2,), None),
+    ParameterKind.ECDH_AES_KEY_WRAP: ((EcdhAesKeyWrap,), None),
     ParameterKind.SIGN_CONTEXT: ((SignContext, type(None)), None),
     ParameterKind.HASH_SIGN_CONTEXT: ((SignContext,), None),
 }

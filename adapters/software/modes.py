@@ -205,10 +205,11 @@ def chacha20_poly1305(key: Key, parameter: ChaCha20Poly1305, encrypt: bool) -> E
     nonce, aad = parameter.nonce, parameter.aad
     if len(nonce) != 12:
         raise MechanismParamInvalid("a nonce has 96 bits")
-    # A copy: this class keeps the buffer it is given, and the key's may be wiped meanwhile.
-    aead = Aead(bytes(_chacha20_value(key)))
+    # A copy: this class reads the buffer it was given at each use, and the key's may be wiped meanwhile.
+    own = bytearray(_chacha20_value(key))
+    aead = Aead(own)
     if encrypt:
-        return HeldAead(lambda data: aead.encrypt(nonce, data, aad), _TAG, DataLenRange, None)
+        return HeldAead(lambda data: aead.encrypt(nonce, data, aad), _TAG, DataLenRange, None, own)
 
     def work(data: Any) -> bytearray:
         plain = bytearray(len(data) - _TAG)
@@ -219,7 +220,7 @@ def chacha20_poly1305(key: Key, parameter: ChaCha20Poly1305, encrypt: bool) -> E
             raise EncryptedDataInvalid from None
         return plain
 
-    return HeldAead(work, -_TAG, EncryptedDataLenRange, None)
+    return HeldAead(work, -_TAG, EncryptedDataLenRange, None, own)
 
 
 _MODES: dict[int, Callable[[Key, Any, bool], EngineOperation]] = {

@@ -54,6 +54,10 @@ async def wrap(begin: Begin, row: Row, mechanism: Mechanism, wrapping: Key, targ
             return await _wrap_rsa_aes(begin, mechanism.parameter, wrapping, payload)
         if row.family == "aes_key_wrap":
             return _wrap_key_wrap(mechanism, wrapping, payload)
+        if row.family == "ecdh_aes_key_wrap":
+            from ferrohsm_adapters.software import ecdh_wrap
+
+            return ecdh_wrap.wrap(mechanism.parameter, wrapping, payload)
         if mechanism.type in _ZERO_PADDED and len(payload) % _BLOCK:
             payload += bytes(_BLOCK - len(payload) % _BLOCK)
         return await _encrypted(begin, _sized(mechanism, len(payload)), wrapping, payload)
@@ -71,6 +75,10 @@ def wrap_length(row: Row, mechanism: Mechanism, wrapping: Key, target: Key) -> i
         if row.family == "rsa":
             return modulus
         return modulus + _key_wrap_length(ck.CKM_AES_KEY_WRAP_KWP, length)
+    if row.family == "ecdh_aes_key_wrap":
+        from ferrohsm_adapters.software import ecdh_wrap
+
+        return ecdh_wrap.point_length(wrapping) + _key_wrap_length(ck.CKM_AES_KEY_WRAP_KWP, length)
     if row.family == "aes_key_wrap":
         return _key_wrap_length(mechanism.type, length)
     if mechanism.type in _ZERO_PADDED:
@@ -100,6 +108,10 @@ async def unwrap(
         raise TemplateInconsistent("this mechanism unwraps secret keys only")
     if row.family == "rsa_aes_key_wrap":
         payload = await _unwrap_rsa_aes(begin, mechanism.parameter, unwrapping, wrapped)
+    elif row.family == "ecdh_aes_key_wrap":
+        from ferrohsm_adapters.software import ecdh_wrap
+
+        payload = ecdh_wrap.unwrap(mechanism.parameter, unwrapping, wrapped)
     elif row.family == "aes_key_wrap":
         payload = _unwrap_key_wrap(mechanism, unwrapping, wrapped)
     else:

@@ -94,12 +94,13 @@ class Workshop:
                 [*uses_private, *open_, recover[1]],
             )
         if key_type in PARAMETER_SETS:
-            uses = [(ck.CKA_VERIFY, True)], [(ck.CKA_SIGN, True)]
+            pair = (ck.CKA_VERIFY, True), (ck.CKA_SIGN, True)
             if key_type == ck.CKK_ML_KEM:
-                uses = [(ck.CKA_ENCAPSULATE, True)], [(ck.CKA_DECAPSULATE, True)]
-            return [(ck.CKA_PARAMETER_SET, PARAMETER_SETS[key_type]), *uses[0]], [*open_, *uses[1]]
+                pair = (ck.CKA_ENCAPSULATE, True), (ck.CKA_DECAPSULATE, True)
+            return [(ck.CKA_PARAMETER_SET, PARAMETER_SETS[key_type]), pair[0]], [*open_, pair[1]]
         if key_type in CURVES:
-            return [(ck.CKA_EC_PARAMS, CURVES[key_type])], [*open_, (ck.CKA_DERIVE, True)]
+            uses = [(ck.CKA_DERIVE, True), (ck.CKA_UNWRAP, True)]
+            return [(ck.CKA_EC_PARAMS, CURVES[key_type]), (ck.CKA_WRAP, True)], [*open_, *uses]
         length = 64 if key_type == ck.CKK_AES_XTS else 32
         sized = [] if key_type in (ck.CKK_DES, ck.CKK_DES2, ck.CKK_DES3) else [(ck.CKA_VALUE_LEN, length)]
         if key_type == ck.CKK_AES:
@@ -178,6 +179,7 @@ PARAMETERS: dict[str, Callable[[int], Any]] = {
     "sp800_108_feedback": lambda length: parameters.sp800_108_feedback(
         ck.CKM_SHA256_HMAC, b"", parameters.piece(ITERATION, None)
     ),
+    "ecdh_aes_key_wrap": lambda length: parameters.structure(256, ck.CKD_SHA256_KDF, 4, b"info"),
     "sign_context": lambda length: parameters.structure(ck.CKH_HEDGE_REQUIRED, b"context", 7),
     "hash_sign_context": lambda length: parameters.structure(
         ck.CKH_HEDGE_PREFERRED, b"context", 7, ck.CKM_SHA256
