@@ -303,10 +303,14 @@ cdef object decode_pbkd2(const CK_BYTE *parameter, CK_ULONG length):
     memcpy(&value, parameter, sizeof(value))
     if value.saltSource != CKZ_SALT_SPECIFIED or value.pPrfData != NULL or value.ulPrfDataLen != 0:
         raise wrong_parameter()
-    if value.ulPasswordLen > PARAMETER_LIMIT or (value.pPassword == NULL and value.ulPasswordLen != 0):
+    cdef CK_ULONG password_length = value.ulPasswordLen
+    # CK_PKCS5_PBKD2_PARAMS of before 2.40 is as long and has a pointer to the length here; NSS still fills in that one.
+    if password_length > PARAMETER_LIMIT and not ferro_peek(value.ulPasswordLen, &password_length):
+        raise wrong_parameter()
+    if password_length > PARAMETER_LIMIT or (value.pPassword == NULL and password_length != 0):
         raise wrong_parameter()
     salt = inner(value.pSaltSourceData, value.ulSaltSourceDataLen)
-    password = PyByteArray_FromStringAndSize(<const char *>value.pPassword, <Py_ssize_t>value.ulPasswordLen)
+    password = PyByteArray_FromStringAndSize(<const char *>value.pPassword, <Py_ssize_t>password_length)
     return Pbkd2(salt, value.iterations, value.prf, password)
 
 

@@ -8,6 +8,9 @@ cdef extern from "wipe.h" nogil:
     unsigned char *ferro_copy(const void *source, size_t length)
     void ferro_wipe_free(void *memory, size_t length)
 
+cdef extern from "peek.h" nogil:
+    int ferro_peek(CK_ULONG address, CK_ULONG *value)
+
 cdef extern from "ferrohsm_kernel.h" nogil:
     const char *FERRO_KERNEL_CAPSULE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import mechanism_parameters as parameters
@@ -189,6 +190,9 @@ def test_broken_parameters(bed: Bed) -> None:
         parameters.structure(1, None, 0, 1, 2, None, 0, b"p", 1),
         parameters.structure(1, None, 0, 1, 1, None, 0, None, 1),
         parameters.structure(1, None, 0, 1, 1, None, 0, b"p", 1 << 60),
+        # A pointer to the length, as before 2.40: to no memory, and to a length that is too long.
+        parameters.structure(1, None, 0, 1, 1, None, 0, b"p", 1 << 40),
+        parameters.structure(1, None, 0, 1, 1, None, 0, b"p", (0x100001).to_bytes(8, "little")),
     ):
         array = template(key, LENGTH)
         answer = bed.p11.rv(
@@ -200,3 +204,19 @@ def test_broken_parameters(bed: Bed) -> None:
             template((0, None)),
         )
         assert answer == invalid
+
+
+def test_a_password_as_old_programs_give_it(bed: Bed) -> None:
+    """CK_PKCS5_PBKD2_PARAMS of before 2.40: the length is behind a pointer (NSS)."""
+    prf = ck.CKP_PKCS5_PBKD2_HMAC_SHA256
+    length = len(b"password").to_bytes(8, "little")
+    old = parameters.structure(ck.CKZ_SALT_SPECIFIED, b"salt", 4, 3, prf, None, 0, b"password", length)
+    pairs = (
+        (ck.CKA_KEY_TYPE, ck.CKK_GENERIC_SECRET), (ck.CKA_VALUE_LEN, 32),
+        (ck.CKA_SENSITIVE, False), (ck.CKA_EXTRACTABLE, True),
+    )  # fmt: skip
+    key = bed.p11.made(
+        "C_GenerateKey", bed.session, mechanism(ck.CKM_PKCS5_PBKD2, old), template(*pairs), len(pairs)
+    )
+    value = bed.p11.get(bed.session, key, ck.CKA_VALUE)
+    assert value == hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 3, 32)
