@@ -2,8 +2,10 @@
 
 An adapter offers slots. A slot has a `HardwareKeyStore` (the token: PINs and objects) and a
 `HardwareSigner` (the engine). All calls are coroutines. An adapter that says `inline` never awaits
-anything but inline coroutines, so the caller's own thread steps them; any other runs on the
-runtime thread, with a deadline.
+anything but inline coroutines, so the caller's own thread steps them; any other runs on an event loop
+of its own, on a thread of its own: every coroutine of an adapter, its slots, stores, signers and operations
+is run there, with a deadline, and plain methods that must not wait (`*_length`, `generation`,
+`mechanisms`, `close` of an operation) are called there or on a caller's thread.
 
 Values of attributes (`Value`) are bytes: ``CK_ULONG`` as 8 bytes little-endian, ``CK_BBOOL`` as one
 byte, ``CK_DATE`` as its 8 characters or empty, arrays of ``CK_ULONG`` packed likewise; an attribute
@@ -16,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from ferrohsm.adapter_info import AdapterInfo as AdapterInfo
+from ferrohsm.adapter_info import Limits as Limits
 from ferrohsm.parameters import Mechanism, MessageParameter
 
 Value = bytes | bytearray | tuple[tuple[int, Any], ...]
@@ -328,7 +332,11 @@ class AdapterSlot(Protocol):
 
 
 class Adapter(Protocol):
-    """What the entry point of group ``ferrohsm.adapters`` gives when it is called with its section."""
+    """What the entry point of group ``ferrohsm.adapters`` gives when it is called with its section.
+
+    The entry point may be called again, for a new adapter in place of one that hung: it keeps no state
+    outside of the object it returns that a second could fall over.
+    """
 
     name: str
     version: str
@@ -339,3 +347,13 @@ class Adapter(Protocol):
         """Return the slots as they are now; a slot that stays is the same object at every call."""
 
     async def close(self) -> None: ...
+
+
+class DescribedAdapter(Adapter, Protocol):
+    """What an adapter offers beside `Adapter` to say more about itself than its three attributes.
+
+    Without it: login by PIN, mechanisms as each slot's signer says, the default deadline and concurrency.
+    """
+
+    def info(self) -> AdapterInfo:
+        """Describe the adapter. Called after `open`, before `slots`; it does not wait."""

@@ -17,6 +17,7 @@ from ferrohsm.errors import ArgumentsBad, GeneralError
 from ferrohsm.settings import (
     ROWS,
     SETTINGS,
+    SLOT_SETTINGS,
     TABLES,
     KdfSettings,
     LogSettings,
@@ -39,18 +40,31 @@ _AT_SECURE = 23
 class SlotSection:
     """``[slots.NAME]``: an adapter and what it is told.
 
-    `options` holds every key but ``adapter``, as written; for the software adapter ``data_dir``,
+    `options` holds every key that is the adapter's own, as written; for the software adapter ``data_dir``,
     ``free_slot`` and ``ec_point`` are checked and always there. `config` is the whole configuration.
+    ``deadline`` (seconds a call may take), ``concurrency`` (calls at once) and ``isolation`` are for every
+    adapter: None and "thread" unless they are given.
     """
 
-    __slots__ = ("adapter", "config", "name", "options")
+    __slots__ = ("adapter", "concurrency", "config", "deadline", "isolation", "name", "options")
 
     def __init__(
-        self, name: str, adapter: str, options: dict[str, Any], config: Config | None = None
+        self,
+        name: str,
+        adapter: str,
+        options: dict[str, Any],
+        config: Config | None = None,
+        *,
+        deadline: float | None = None,
+        concurrency: int | None = None,
+        isolation: str = "thread",
     ) -> None:
         self.name = name
         self.adapter = adapter
         self.options = options
+        self.deadline = deadline
+        self.concurrency = concurrency
+        self.isolation = isolation
         self.config = config if config is not None else Config()
 
     def __repr__(self) -> str:
@@ -288,7 +302,12 @@ def _slots(place: Place, config: Config, table: Any) -> list[SlotSection]:
             raise place.wrong(
                 f"slots.{name}.adapter", 'must name an adapter, for example adapter = "software"'
             )
-        options = {key: value for key, value in inner.items() if key != "adapter"}
+        lane = {
+            row.key: check(place, row, inner[row.key], f"slots.{name}.{row.key}")
+            for row in SLOT_SETTINGS
+            if row.key in inner
+        }
+        options = {key: value for key, value in inner.items() if key != "adapter" and key not in lane}
         if adapter == "software":
             _software_options(place, config, name, options)
             directory = options["data_dir"]
@@ -298,7 +317,7 @@ def _slots(place: Place, config: Config, table: Any) -> list[SlotSection]:
                 )
             if directory is not None:
                 directories[directory] = name
-        sections.append(SlotSection(name, adapter, options, config))
+        sections.append(SlotSection(name, adapter, options, config, **lane))
     return sections
 
 
@@ -307,7 +326,9 @@ def _software_options(place: Place, config: Config, name: str, options: dict[str
     known = ("data_dir", "free_slot", "ec_point")
     for key, value in options.items():
         if key not in known:
-            raise place.unknown(f"slots.{name}.{key}", [*known, "adapter"])
+            raise place.unknown(
+                f"slots.{name}.{key}", [*known, "adapter", *(row.key for row in SLOT_SETTINGS)]
+            )
         options[key] = check(place, ROWS[key], value, f"slots.{name}.{key}")
     for key in known:
         options.setdefault(key, getattr(config, key))

@@ -21,6 +21,10 @@ class UnknownAdapterError(Exception):
     """No installed package offers an adapter of that name."""
 
 
+class IsolationError(Exception):
+    """The adapter cannot run where its section says."""
+
+
 class Member:
     """A slot section and its adapter; `adapter` is None when it could not be loaded or opened.
 
@@ -50,13 +54,23 @@ def load(config: Config) -> list[Member]:
     for section in config.slots:
         member = Member(section)
         try:
-            member.adapter = _factory(section.adapter)(section)
+            member.adapter = make(section)
         except UnknownAdapterError as error:
             member.fail("the slot's adapter is not installed", error)
         except Exception as error:
             member.fail("the slot's adapter cannot be loaded", error)
         members.append(member)
     return members
+
+
+def make(section: SlotSection) -> Adapter:
+    """Make the section's adapter, in this process or apart as it says; nothing is opened.
+
+    Raises `UnknownAdapterError`, `IsolationError` and whatever the plugin raises.
+    """
+    if section.isolation == "process":
+        raise IsolationError('isolation = "process" is not there yet')
+    return _factory(section.adapter)(section)
 
 
 def _factory(name: str) -> Callable[[SlotSection], Adapter]:

@@ -57,6 +57,13 @@ SETTINGS = (
     Setting("mechanisms", "weak", "bool", False, None, "offer MD5, DES and Triple DES too"),
 )
 
+# What every [slots.NAME] may have beside its adapter's own keys.
+SLOT_SETTINGS = (
+    Setting("slots", "deadline", "number", None, (0.001, 3600), "seconds that one call may take"),
+    Setting("slots", "concurrency", "integer", None, (1, 10000), "calls that are in the adapter at once"),
+    Setting("slots", "isolation", "choice", "thread", ("thread", "process"), "where the adapter runs"),
+)
+
 _ROWS = {row.name: row for row in SETTINGS}
 _SECTIONS = frozenset(row.section for row in SETTINGS if row.section)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from ferrohsm import __version__, log
+from ferrohsm.adapters import AdapterInfo
 from ferrohsm.errors import HostMemory
 from ferrohsm_adapters.software.engine import Engine, Kernels
 
@@ -70,6 +71,10 @@ class Adapter:
         self.directory: TokenDirectory | None = None
         self._slots: dict[str, Slot] = {}
         self._empty: Slot | None = None
+
+    def info(self) -> AdapterInfo:
+        """Describe the adapter; what the engine can, each slot's signer says."""
+        return AdapterInfo(self.name, self.version, inline=True)
 
     async def open(self) -> None:
         """Open the data directory. Raises what keeps it from being used, or memory from being locked."""
