@@ -15,7 +15,7 @@ the one who consumes them wipes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from ferrohsm.adapter_info import AdapterInfo as AdapterInfo
@@ -25,6 +25,13 @@ from ferrohsm.parameters import Mechanism, MessageParameter
 Value = bytes | bytearray | tuple[tuple[int, Any], ...]
 Attributes = dict[int, Value]
 Template = Sequence[tuple[int, Value]]
+
+CKA_REFERENCE = 0xC6485231
+"""The vendor's attribute (``CKA_VENDOR_DEFINED | "FHR1"``) that names a key which a device keeps.
+
+Its value is the adapter's own (see `DeviceSigner`). It stands in `Key.attributes` at every use and is kept
+with the object; no template may have it, no search asks for it, and it is never revealed.
+"""
 
 
 class Function:
@@ -146,8 +153,8 @@ class HardwareSigner(Protocol):
     async def wrap(self, mechanism: Mechanism, wrapping: Key, target: Key) -> bytes:
         """Return the wrapped form of `target` (a secret key's value or a private key's PKCS#8)."""
 
-    def wrap_length(self, mechanism: Mechanism, wrapping: Key, target: Key) -> int:
-        """Return the exact length of what `wrap` would give."""
+    def wrap_length(self, mechanism: Mechanism, wrapping: Key, target: Key) -> int | Awaitable[int]:
+        """Return the exact length of what `wrap` would give; it may have to be awaited."""
 
     async def unwrap(
         self, mechanism: Mechanism, unwrapping: Key, wrapped: memoryview, attributes: Attributes
@@ -215,6 +222,44 @@ class EncapsulatingSigner(Protocol):
         self, mechanism: Mechanism, private: Key, ciphertext: memoryview, attributes: Attributes
     ) -> Attributes:
         """Return the attributes to add to the key that `ciphertext` holds."""
+
+
+class DeviceSigner(Protocol):
+    """What a signer offers beside `HardwareSigner` when its keys never leave a device.
+
+    `generate_key`, `generate_key_pair`, `unwrap` and `derive` then make the key in the device
+    (``CKA_TOKEN`` is among the attributes that they are given) and return `CKA_REFERENCE` among the
+    attributes to add, and no secret. `HardwareKeyStore.create` gets it with the others and keeps it, or
+    knows by it that the device has the object already.
+
+    From the moment that a reference is returned the core answers for it. It calls `release` when the
+    object is destroyed, when its session is closed, at logout for private session objects, at the end,
+    and when anything fails between making and keeping it. Making a token anew is told to the store only,
+    which releases what it had. All methods but `release` are optional.
+    """
+
+    async def release(self, reference: bytes) -> None:
+        """Let the device forget a key. One that is gone, or that the store has deleted, is no error."""
+
+    async def keep(self, attributes: Attributes) -> Attributes:
+        """Take a key that is brought in (``C_CreateObject``) and return the attributes to add.
+
+        With a reference among them the core forgets the secrets that it has; what is returned replaces
+        what was asked for. Without one (an empty mapping) the key stays with the core and its store.
+        Raises what the device has against it; a device that takes none raises ``TemplateInconsistent``.
+        """
+
+    async def copy(self, key: Key, changed: Attributes) -> Attributes:
+        """Copy a key in the device and return the copy's attributes, its own reference among them.
+
+        Without this method ``C_CopyObject`` of such a key is ``CKR_FUNCTION_NOT_SUPPORTED``.
+        """
+
+    async def change(self, key: Key, changed: Mapping[int, Value | None]) -> None:
+        """Change a session object in the device, before it changes in the core; None removes.
+
+        Token objects are changed by the store.
+        """
 
 
 class TokenStatus:

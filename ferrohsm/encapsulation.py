@@ -9,7 +9,7 @@ from ferrohsm.adapters import Attributes, EncapsulatingSigner, Function, Templat
 from ferrohsm.attribute_kinds import DERIVE, FALSE, TRUE, ulong
 from ferrohsm.attributes import collapse, compose, merge
 from ferrohsm.errors import BufferTooSmall, KeyHandleInvalid, TemplateInconsistent
-from ferrohsm.keys import hold_key, settle
+from ferrohsm.keys import hold_key, settle_made
 from ferrohsm.parameters import Mechanism
 from ferrohsm.policy import check_create, check_key, check_mechanism, check_no_login_needed
 
@@ -96,5 +96,5 @@ async def _composed(session: Session, key: Entry, attribute: int, template: Temp
 
 
 async def _added(session: Session, attributes: Attributes, made: Attributes) -> int:
-    await settle(session, attributes, made)
+    await settle_made(session, attributes, made)
     return await session.token.objects.add(session, attributes)

@@ -7,6 +7,8 @@ material, stamp what the way decides, put it into the registry.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Template, Value
 from ferrohsm.attribute_kinds import CREATE, DERIVE, FALSE, GENERATE, TRUE, UNWRAP, is_true, number, ulong
@@ -32,6 +34,8 @@ from ferrohsm.policy import (
     check_no_login_needed,
     check_wrap,
 )
+from ferrohsm.references import copy as copy_in_device
+from ferrohsm.references import give_back, keep, reference_of
 from ferrohsm.sessions import Session
 
 _KEY_CLASSES = (ck.CKO_PUBLIC_KEY, ck.CKO_PRIVATE_KEY, ck.CKO_SECRET_KEY)
@@ -49,7 +53,17 @@ async def create_object(session: Session, template: Template) -> int:
     attributes = compose(CREATE, template, {}, so=session.token.so_logged_in)
     await _check_create_or_wipe(session, attributes)
     await settle(session, attributes, None)
+    await _keep_or_wipe(session, attributes)
     return await session.token.objects.add(session, attributes)
+
+
+async def _keep_or_wipe(session: Session, attributes: Attributes) -> None:
+    """Let the device take a key that was brought in."""
+    try:
+        await keep(session.token, attributes)
+    except BaseException:
+        wipe(attributes)
+        raise
 
 
 async def _check_create_or_wipe(session: Session, attributes: Attributes) -> None:
@@ -81,6 +95,16 @@ async def settle(session: Session, attributes: Attributes, made: Attributes | No
         _check_given(object_class, attributes, given)
     except BaseException:
         wipe(attributes)
+        raise
+
+
+async def settle_made(session: Session, attributes: Attributes, made: Attributes) -> None:
+    """Do what `settle` does; a key that a device made is released when it does not fit."""
+    references = [reference_of(made)]
+    try:
+        await settle(session, attributes, made)
+    except BaseException:
+        await give_back(session.token, references)
         raise
 
 
@@ -120,14 +144,15 @@ async def copy_object(session: Session, oid: int, template: Template) -> int:
         check_copy(entry)
         changed = change(entry.attributes, template, copying=True, so=token.so_logged_in)
         attributes = {**copied(entry.attributes), **changed}
+        await _check_create_or_wipe(session, attributes)
+        try:
+            await _check_public_key(session, attributes, changed)
+            await copy_in_device(token, entry, attributes, changed)
+        except BaseException:
+            wipe(attributes)
+            raise
     finally:
         entry.release()
-    await _check_create_or_wipe(session, attributes)
-    try:
-        await _check_public_key(session, attributes, changed)
-    except BaseException:
-        wipe(attributes)
-        raise
     return await token.objects.add(session, attributes)
 
 
@@ -187,7 +212,7 @@ async def generate_key(session: Session, mechanism: Mechanism, template: Templat
     row = check_mechanism(token, mechanism.type, Function.GENERATE)
     attributes = compose(GENERATE, template, _implied(ck.CKO_SECRET_KEY, row), so=token.so_logged_in)
     await check_create(session, attributes)
-    await settle(session, attributes, await token.signer.generate_key(mechanism, dict(attributes)))
+    await settle_made(session, attributes, await token.signer.generate_key(mechanism, dict(attributes)))
     _stamp_generated(attributes, mechanism)
     return await token.objects.add(session, attributes)
 
@@ -204,9 +229,14 @@ async def generate_key_pair(
     await check_create(session, public_half)
     await check_create(session, private_half)
     made = await token.signer.generate_key_pair(mechanism, dict(public_half), dict(private_half))
-    for half, added in zip((public_half, private_half), made, strict=True):
-        await settle(session, half, added)
-        _stamp_generated(half, mechanism)
+    references = [reference_of(added) for added in made]
+    try:
+        for half, added in zip((public_half, private_half), made, strict=True):
+            await settle(session, half, added)
+            _stamp_generated(half, mechanism)
+    except BaseException:
+        await give_back(token, references)
+        raise
     return await token.objects.add_pair(session, public_half, private_half)
 
 
@@ -229,10 +259,14 @@ async def wrap_length(session: Session, mechanism: Mechanism, wrapping_oid: int,
     """Return the length of what `wrap_key` would give, after all its checks."""
     wrapping, target = await _hold_for_wrapping(session, mechanism, wrapping_oid, oid)
     try:
-        return session.token.signer.wrap_length(mechanism, wrapping.key, target.key)
+        return await _length(session.token.signer.wrap_length(mechanism, wrapping.key, target.key))
     finally:
         wrapping.release()
         target.release()
+
+
+async def _length(length: int | Awaitable[int]) -> int:
+    return length if isinstance(length, int) else await length
 
 
 async def wrap_key(
@@ -242,7 +276,10 @@ async def wrap_key(
     wrapping, target = await _hold_for_wrapping(session, mechanism, wrapping_oid, oid)
     signer = session.token.signer
     try:
-        if limit is not None and signer.wrap_length(mechanism, wrapping.key, target.key) > limit:
+        if (
+            limit is not None
+            and await _length(signer.wrap_length(mechanism, wrapping.key, target.key)) > limit
+        ):
             raise BufferTooSmall()
         return await signer.wrap(mechanism, wrapping.key, target.key)
     finally:
@@ -295,8 +332,12 @@ async def unwrap_key(
         made = await token.signer.unwrap(mechanism, unwrapping.key, wrapped, dict(attributes))
     finally:
         unwrapping.release()
-    _check_length(attributes, made)
-    await settle(session, attributes, made)
+    try:
+        _check_length(attributes, made)
+    except BaseException:
+        await give_back(token, [reference_of(made)])
+        raise
+    await settle_made(session, attributes, made)
     _stamp_brought_in(attributes)
     return await token.objects.add(session, attributes)
 
@@ -349,7 +390,7 @@ async def derive_key(session: Session, mechanism: Mechanism, base_oid: int, temp
         release(keys)
     if row.object_class == ck.CKO_DATA:
         attributes.update(made)
-    await settle(session, attributes, made)
+    await settle_made(session, attributes, made)
     return await token.objects.add(session, attributes)
 
 

@@ -8,7 +8,14 @@ from _thread import allocate_lock
 from typing import TYPE_CHECKING, cast
 
 from ferrohsm import constants as ck
-from ferrohsm.adapters import Attributes, ExchangingKeyStore, HardwareKeyStore, Template, Value
+from ferrohsm.adapters import (
+    CKA_REFERENCE,
+    Attributes,
+    ExchangingKeyStore,
+    HardwareKeyStore,
+    Template,
+    Value,
+)
 from ferrohsm.attribute_kinds import SENSITIVE as SENSITIVE_RULE
 from ferrohsm.attribute_kinds import TRUE, number
 from ferrohsm.attributes import is_hidden, matches, rules_of, search_form
@@ -16,6 +23,8 @@ from ferrohsm.built_in import built_in_objects
 from ferrohsm.ec_encoding import normal_parameters, normal_point
 from ferrohsm.entries import Entry, copied, wipe
 from ferrohsm.errors import HsmError, ObjectHandleInvalid, SessionClosed, UserNotLoggedIn
+from ferrohsm.references import change as change_in_device
+from ferrohsm.references import give_back, of_session_objects, reference_of
 from ferrohsm.searching import Cursor
 from ferrohsm.turns import Turn
 
@@ -150,7 +159,7 @@ class ObjectRegistry:
         if is_hidden(attributes, entry.rules, attribute):
             return SENSITIVE
         value = attributes.get(attribute)
-        if value is None:
+        if value is None or attribute == CKA_REFERENCE:
             return INVALID
         if attribute == ck.CKA_EC_POINT:
             return self._token.presented_point(attributes)
@@ -167,7 +176,18 @@ class ObjectRegistry:
     # Writing
 
     async def add(self, session: Session, attributes: Attributes) -> int:
-        """Make an object of these attributes, which the registry takes over, and return its identity."""
+        """Make an object of these attributes, which the registry takes over, and return its identity.
+
+        Whatever keeps it from being made releases the key that a device may have made for it.
+        """
+        references = [reference_of(attributes)]
+        try:
+            return await self._add(session, attributes)
+        except BaseException:
+            await give_back(self._token, references)
+            raise
+
+    async def _add(self, session: Session, attributes: Attributes) -> int:
         self._settle(attributes)
         if attributes.get(ck.CKA_TOKEN) == TRUE:
             try:
@@ -184,7 +204,8 @@ class ObjectRegistry:
 
     def _settle(self, attributes: Attributes) -> None:
         """Give a new object its identity, and its values the form in which they are kept."""
-        attributes[ck.CKA_UNIQUE_ID] = os.urandom(16).hex().encode()
+        if CKA_REFERENCE not in attributes or ck.CKA_UNIQUE_ID not in attributes:
+            attributes[ck.CKA_UNIQUE_ID] = os.urandom(16).hex().encode()
         for attribute, rule in rules_of(attributes).items():
             value = attributes.get(attribute)
             if rule.flags & SENSITIVE_RULE and isinstance(value, bytes):
@@ -208,11 +229,15 @@ class ObjectRegistry:
         """Make both keys of a pair, or none."""
         together = getattr(self._store, "create_pair", None)
         if together is not None and public.get(ck.CKA_TOKEN) == private.get(ck.CKA_TOKEN) == TRUE:
+            references = [reference_of(public), reference_of(private)]
             try:
                 self._settle(public)
                 self._settle(private)
                 pair: tuple[int, int] = await together(public, private)
                 return pair
+            except BaseException:
+                await give_back(self._token, references)
+                raise
             finally:
                 wipe(public)
                 wipe(private)
@@ -220,6 +245,7 @@ class ObjectRegistry:
             public_oid = await self.add(session, public)
         except BaseException:
             wipe(private)
+            await give_back(self._token, [reference_of(private)])
             raise
         try:
             return public_oid, await self.add(session, private)
@@ -232,6 +258,7 @@ class ObjectRegistry:
 
         Returns False when another process has changed the object since `entry` was read.
         """
+        await change_in_device(self._token, entry, changed)
         attributes = copied(entry.attributes)
         for attribute, value in changed.items():
             if value is None:
@@ -273,37 +300,51 @@ class ObjectRegistry:
             self._session_objects.pop(entry.oid, None)
             for session in list(self._token.sessions.values()):
                 session.objects.discard(entry.oid)
+        reference = reference_of(entry.attributes)
         entry.retire(gone=True)
+        await give_back(self._token, [reference])
 
-    def end_session(self, session: Session) -> None:
-        """Destroy the session's objects."""
+    def end_session(self, session: Session) -> list[bytes]:
+        """Destroy the session's objects; return the references that the caller is to give back."""
         with self._lock:
             ended = [self._session_objects.pop(oid, None) for oid in session.objects]
             session.objects.clear()
+        references = of_session_objects(ended)
         for entry in ended:
             if entry is not None:
                 entry.retire(gone=True)
+        return references
 
-    def forget_private(self) -> None:
-        """Destroy private session objects and forget private token objects (``C_Logout``)."""
+    def forget_private(self) -> list[bytes]:
+        """Destroy private session objects and forget private token objects (``C_Logout``).
+
+        Returns the references that the caller is to give back.
+        """
         with self._lock:
             gone = [entry for entry in self._session_objects.values() if entry.private]
             gone += [entry for entry in self._cache.values() if entry.private]
             for entry in gone:
                 (self._session_objects if entry.oid < 0 else self._cache).pop(entry.oid, None)
+        references = of_session_objects(gone)
         for entry in gone:
             entry.retire(gone=True)
         for session in list(self._token.sessions.values()):
             session.objects.intersection_update(self._session_objects)
+        return references
 
-    def forget_all(self) -> None:
-        """Destroy all session objects and forget all token objects."""
+    def forget_all(self) -> list[bytes]:
+        """Destroy all session objects and forget all token objects.
+
+        Returns the references that the caller is to give back.
+        """
         with self._lock:
             gone = [*self._session_objects.values(), *self._cache.values()]
             self._session_objects.clear()
             self._cache.clear()
+        references = of_session_objects(gone)
         for entry in gone:
             entry.retire(gone=True)
+        return references
 
     # Searching
 

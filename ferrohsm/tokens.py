@@ -29,6 +29,7 @@ from ferrohsm.errors import (
     UserTypeInvalid,
 )
 from ferrohsm.objects import ObjectRegistry
+from ferrohsm.references import give_back
 
 if TYPE_CHECKING:
     from ferrohsm.config import Config
@@ -190,7 +191,7 @@ class Token:
             return
         await store.status()
         if not holds_login():
-            self._forget_login()
+            await give_back(self, self._forget_login())
 
     async def check_pin(self, pin: bytearray) -> None:
         """Check the PIN of the one who is logged in, for a key that wants it at each use.
@@ -209,15 +210,20 @@ class Token:
         """Log out; private objects are gone from sight and their secrets from memory (``C_Logout``)."""
         if self.login_state is None:
             raise UserNotLoggedIn()
-        self._forget_login()
-        await self.store.logout()
+        references = self._forget_login()
+        try:
+            await give_back(self, references)
+        finally:
+            await self.store.logout()
 
-    def _forget_login(self) -> None:
+    def _forget_login(self) -> list[bytes]:
+        """Forget what only the login could see; return the references that are to be given back."""
         self.login_state = None
         self.epoch += 1
-        self.objects.forget_private()
+        references = self.objects.forget_private()
         for operation in list(self.operations):
             operation.expire()
+        return references
 
     async def init_pin(self, session: Session, pin: bytearray) -> None:
         """Set the user's PIN, as security officer (``C_InitPIN``)."""
@@ -255,8 +261,7 @@ class Token:
         if not status.initialized:
             self._check_length(pin)
         await self.store.initialize(pin, label)
-        self._forget_login()
-        self.objects.forget_all()
+        await give_back(self, [*self._forget_login(), *self.objects.forget_all()])
 
     def _check_length(self, pin: bytearray) -> None:
         if not self._config.pin.min_length <= len(pin) <= self._config.pin.max_length:
@@ -271,16 +276,19 @@ class Token:
     async def end_session(self, session: Session) -> None:
         """Destroy a session's objects."""
         self.sessions.pop(session.handle, None)
-        self.objects.end_session(session)
+        await give_back(self, self.objects.end_session(session))
 
     async def close(self) -> None:
         """Leave nothing in memory: log out, destroy the session objects, wipe the keys."""
         for operation in list(self.operations):
             operation.close()
-        if self.login_state is not None:
-            await self.logout()
-        self.objects.forget_all()
-        self.sessions.clear()
+        references = self.objects.forget_all()
+        try:
+            await give_back(self, references)
+            if self.login_state is not None:
+                await self.logout()
+        finally:
+            self.sessions.clear()
 
 
 def _status_flags(status: TokenStatus) -> int:
