@@ -116,6 +116,19 @@ class KernelOperation(Operation, Protocol):
         """Return a capsule ``ferrohsm.kernel.key`` that owns a reference to the key; None: it has none."""
 
 
+class CopyableOperation(Operation, Protocol):
+    """An operation whose state can be saved (``C_GetOperationState``): digests, MACs, hashed signatures.
+
+    Encryption and decryption never are: two continuations of one message would use its vector twice.
+    """
+
+    def copy(self) -> CopyableOperation:
+        """Return a second operation that is where this one is.
+
+        Raises `FunctionNotSupported` or `StateUnsaveable` when that cannot be.
+        """
+
+
 class KernelSigner(Protocol):
     """What a signer offers beside `HardwareSigner` when it has a kernel."""
 

@@ -34,10 +34,11 @@ from ferrohsm.sessions import Session
 from ferrohsm.tokens import Token, TokenInfo
 
 if TYPE_CHECKING:
-    from ferrohsm.adapters import Adapter, MessageSigner
+    from ferrohsm.adapters import Adapter, MessageSigner, Operation
     from ferrohsm.config import Config
     from ferrohsm.messages import BoundMessages
     from ferrohsm.parameters import Mechanism
+    from ferrohsm.saved import Part
 
 __all__ = [
     "INVALID",
@@ -457,6 +458,25 @@ class Core:
             await operation.update(memoryview(value))
         finally:
             entry.release()
+
+    async def bind(self, session: Session, operation: Operation, oid: int | None) -> BoundOperation:
+        """Return an operation that a kernel has begun as one of the core's."""
+        if oid is None:
+            return BoundOperation(session.token, operation, None)
+        entry = await session.token.objects.hold(oid, KeyHandleInvalid)
+        return BoundOperation(session.token, operation, entry)
+
+    async def save_state(self, session: Session, state: int, parts: list[Part]) -> bytes:
+        """``C_GetOperationState``; `state` is the session's ``CKS_*``, `parts` are taken over."""
+        self._check_there(session)
+        return session.token.saved.keep(state, parts)
+
+    async def restore_state(
+        self, session: Session, saved: bytes, state: int, keys: tuple[int | None, int | None]
+    ) -> list[Part]:
+        """``C_SetOperationState``; see `ferrohsm.saved.SavedStates.restore`."""
+        self._check_there(session)
+        return session.token.saved.restore(saved, state, keys)
 
     async def random(self, slot_id: int, n: int) -> bytes:
         """``C_GenerateRandom``."""

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ferrohsm import constants as ck
-from ferrohsm.errors import KeyHandleInvalid, OperationNotInitialized, UserNotLoggedIn
+from ferrohsm.errors import (
+    FunctionNotSupported,
+    KeyHandleInvalid,
+    OperationNotInitialized,
+    StateUnsaveable,
+    UserNotLoggedIn,
+)
 
 if TYPE_CHECKING:
     from ferrohsm.adapters import Operation
@@ -66,6 +72,32 @@ class BoundOperation:
             return None, False, False
         key = kernel_key()
         return None if key is None else (key, self._entry.private, self._entry.oid > 0)
+
+    def copy(self) -> BoundOperation:
+        """Return a second operation that is where this one is, with a right of its own.
+
+        Raises `StateUnsaveable` when the engine cannot copy it, or where the key wants the PIN at each use.
+        """
+        if not self.valid():
+            raise OperationNotInitialized()
+        entry, copy = self._entry, getattr(self.operation, "copy", None)
+        if copy is None or (entry is not None and entry.flag(ck.CKA_ALWAYS_AUTHENTICATE)):
+            raise StateUnsaveable()
+        try:
+            made = copy()
+        except FunctionNotSupported:
+            raise StateUnsaveable() from None
+        if entry is not None and not entry.hold():
+            made.close()
+            raise OperationNotInitialized()
+        bound = BoundOperation(self._token, made, entry)
+        bound._epoch = self._epoch
+        return bound
+
+    @property
+    def key(self) -> int | None:
+        """The identity of its key, None for a digest."""
+        return None if self._entry is None else self._entry.oid
 
     def expire(self) -> None:
         """End it if its right is gone and nobody is in the middle of it."""

@@ -30,6 +30,7 @@ from ferrohsm.errors import (
 )
 from ferrohsm.objects import ObjectRegistry
 from ferrohsm.references import give_back
+from ferrohsm.saved import SavedStates
 
 if TYPE_CHECKING:
     from ferrohsm.config import Config
@@ -99,6 +100,7 @@ class Token:
         self.sessions: dict[int, Session] = {}
         self.operations: set[BoundOperation] = set()
         self.objects = ObjectRegistry(self)
+        self.saved = SavedStates()
         self._config = config
         self._ec_point: str = options.get("ec_point", config.ec_point)
         self._mechanisms: dict[int, tuple[int, int, int]] | None = None
@@ -261,6 +263,7 @@ class Token:
         if not status.initialized:
             self._check_length(pin)
         await self.store.initialize(pin, label)
+        self.saved.clear()
         await give_back(self, [*self._forget_login(), *self.objects.forget_all()])
 
     def _check_length(self, pin: bytearray) -> None:
@@ -280,6 +283,7 @@ class Token:
 
     async def close(self) -> None:
         """Leave nothing in memory: log out, destroy the session objects, wipe the keys."""
+        self.saved.clear()
         for operation in list(self.operations):
             operation.close()
         references = self.objects.forget_all()

@@ -162,6 +162,13 @@ typedef struct ferro_kernel {
     void (*stop)(void);
     /* In the child of a fork, before anything else: wipe the parent's keys and operations. */
     void (*fork_child)(void);
+
+    /*
+     * `*copy` becomes a second operation that is where `op` is, its caller's to finish and to release, for
+     * C_GetOperationState. CKR_FUNCTION_NOT_SUPPORTED: this operation cannot be copied. Encryption and
+     * decryption never are: two continuations of one message would use its initialization vector twice.
+     */
+    CK_RV (*op_copy)(const ferro_kernel_op *op, ferro_kernel_op **copy);
 } ferro_kernel;
 
 #ifdef __cplusplus

@@ -28,6 +28,7 @@ include "marshal.pxi"       # templates in and out, handles, output
 include "decisions.pxi"     # what the core decided, remembered
 include "computing.pxi"     # operations that need no Python
 include "shapes.pxi"        # begin, update, transform, finish
+include "saving.pxi"        # operations saved and restored
 
 # The specification's chapters.
 include "general.pxi"

@@ -110,34 +110,23 @@ cdef CK_RV cancel(Call *call) except *:
 cdef CK_RV C_GetOperationState(
     CK_SESSION_HANDLE hSession, CK_BYTE_PTR pOperationState, CK_ULONG_PTR pulOperationStateLen
 ) noexcept nogil:
-    """No engine gives its state away, so an active operation's is CKR_STATE_UNSAVEABLE."""
     cdef Call call
     clear(&call)
+    call.out, call.out_length = pOperationState, pulOperationStateLen
     call.bad = pulOperationStateLen == NULL
-    return alone(hSession, FERRO_FIND, &call, operation_state, NULL)
-
-
-cdef CK_RV operation_state(Call *call) except *:
-    cdef int i
-    if call.bad:
-        return CKR_ARGUMENTS_BAD
-    for i in range(FERRO_OPERATIONS):
-        if call.session.operations[i].kind != FERRO_IDLE and i != FERRO_FIND:
-            return CKR_STATE_UNSAVEABLE
-    return CKR_OPERATION_NOT_INITIALIZED
+    return alone(hSession, FERRO_FIND, &call, get_state, NULL)
 
 
 cdef CK_RV C_SetOperationState(
     CK_SESSION_HANDLE hSession, CK_BYTE_PTR pOperationState, CK_ULONG ulOperationStateLen,
     CK_OBJECT_HANDLE hEncryptionKey, CK_OBJECT_HANDLE hAuthenticationKey
 ) noexcept nogil:
-    """No state was ever given out, so none is valid."""
-    cdef CK_RV rv = known_session(hSession)
-    if rv != CKR_OK:
-        return rv
-    if pOperationState == NULL or unreadable(pOperationState, ulOperationStateLen):
-        return CKR_ARGUMENTS_BAD
-    return CKR_SAVED_STATE_INVALID
+    cdef Call call
+    clear(&call)
+    call.data, call.data_length = pOperationState, ulOperationStateLen
+    call.key, call.other = hEncryptionKey, hAuthenticationKey
+    call.bad = pOperationState == NULL or unreadable(pOperationState, ulOperationStateLen)
+    return alone(hSession, FERRO_FIND, &call, set_state, NULL)
 
 
 cdef CK_RV C_Login(

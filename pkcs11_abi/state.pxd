@@ -33,6 +33,9 @@ cdef extern from "ferrohsm_kernel.h" nogil:
         CK_RV (*verify)(ferro_kernel_op *, const void *, size_t, const void *, size_t) noexcept nogil
         CK_RV (*finish_verify)(ferro_kernel_op *, const void *, size_t) noexcept nogil
         CK_RV (*random)(void *, size_t) noexcept nogil
+        void (*op_release)(ferro_kernel_op *) noexcept nogil
+        unsigned size
+        CK_RV (*op_copy)(const ferro_kernel_op *, ferro_kernel_op **) noexcept nogil
 
 cdef extern from "slots.h" nogil:
     const int FERRO_NOBODY

@@ -8,7 +8,7 @@ from ferrohsm.adapters import Key
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
 from ferrohsm_adapters.software.hash_functions import hashing, length
-from ferrohsm_adapters.software.operation import EngineOperation
+from ferrohsm_adapters.software.operation import EngineOperation, copied
 
 
 class Digest(EngineOperation):
@@ -33,6 +33,9 @@ class Digest(EngineOperation):
     def _finish(self) -> bytes:
         digest: bytes = self.context.finalize()
         return digest
+
+    def copy(self) -> Digest:
+        return copied(self)
 
     def _drop(self) -> None:
         self.context = None

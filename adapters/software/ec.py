@@ -23,7 +23,7 @@ from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
 from ferrohsm_adapters.software import ec_material
 from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS
-from ferrohsm_adapters.software.operation import EngineOperation
+from ferrohsm_adapters.software.operation import EngineOperation, copied
 
 _MAX_DIGEST = 128  # bytes; "should not be longer than 1024 bits"
 
@@ -121,6 +121,9 @@ class HashedEcdsa(Ecdsa):
     def _digest(self) -> bytes:
         assert self.context is not None
         return self.context.finalize()
+
+    def copy(self) -> HashedEcdsa:
+        return copied(self)
 
     def _drop(self) -> None:
         super()._drop()

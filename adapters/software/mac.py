@@ -16,7 +16,7 @@ from ferrohsm.errors import KeySizeRange, MechanismParamInvalid, SignatureInvali
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
 from ferrohsm_adapters.software.material import secret_value
-from ferrohsm_adapters.software.operation import EngineOperation, wipe
+from ferrohsm_adapters.software.operation import EngineOperation, copied, wipe
 
 
 class Mac(EngineOperation):
@@ -52,6 +52,9 @@ class Mac(EngineOperation):
     def _check_length(self, signature: memoryview) -> None:
         if len(signature) != self.length:
             raise SignatureLenRange
+
+    def copy(self) -> Mac:
+        return copied(self)
 
     def _drop(self) -> None:
         self.context = None

@@ -6,10 +6,21 @@ the operation. See `ferrohsm.adapters.Operation` for the contract.
 
 from __future__ import annotations
 
-from ferrohsm.errors import FunctionNotSupported, HsmError, OperationNotInitialized, TokenResourceExceeded
+from typing import Any, TypeVar
+
+from ferrohsm.errors import (
+    FunctionNotSupported,
+    HsmError,
+    OperationNotInitialized,
+    StateUnsaveable,
+    TokenResourceExceeded,
+)
 
 # Data that must be seen whole before anything may leave (AEAD decryption, EdDSA) is kept up to here.
 MAX_HELD_BYTES = 64 * 1024 * 1024
+
+
+T = TypeVar("T", bound="EngineOperation")
 
 
 class EngineOperation:
@@ -128,3 +139,23 @@ class Held:
 def wipe(buffer: bytearray) -> None:
     """Overwrite `buffer` with zeros."""
     buffer[:] = bytes(len(buffer))
+
+
+def copied(operation: T) -> T:
+    """Return a second operation that is where this one is, for those whose only state is their `context`.
+
+    Raises `StateUnsaveable` when the engine cannot copy that.
+    """
+    operation._check()
+    context: Any = getattr(operation, "context", None)
+    copy = getattr(context, "copy", None)
+    if context is not None and copy is None:
+        raise StateUnsaveable("the engine cannot copy this operation")
+    made = object.__new__(type(operation))
+    for kind in type(operation).__mro__:
+        for name in getattr(kind, "__slots__", ()):
+            if hasattr(operation, name):
+                setattr(made, name, getattr(operation, name))
+    if copy is not None:
+        made.context = copy()  # type: ignore[attr-defined]
+    return made

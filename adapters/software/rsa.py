@@ -29,7 +29,7 @@ from ferrohsm.errors import (
 from ferrohsm.mechanisms import RSA_MAX_BITS, RSA_MIN_BITS, Row
 from ferrohsm.parameters import Mechanism, RsaOaep, RsaPss
 from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS, digest_function, mgf_function
-from ferrohsm_adapters.software.operation import EngineOperation
+from ferrohsm_adapters.software.operation import EngineOperation, copied
 from ferrohsm_adapters.software.rsa_material import private_key, public_key
 
 _PKCS1_OVERHEAD = 11
@@ -182,6 +182,9 @@ class HashedSignature(RsaOperation):
     def _digest(self) -> bytes:
         context = self.context if self.context is not None else hashes.Hash(self.algorithm)
         return context.finalize()
+
+    def copy(self) -> HashedSignature:
+        return copied(self)
 
     def _drop(self) -> None:
         super()._drop()

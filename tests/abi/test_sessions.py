@@ -432,9 +432,3 @@ def test_the_rest_of_the_session_functions(bench: Bench) -> None:
     p11("C_GetSessionValidationFlags", session, ck.CKS_LAST_VALIDATION_OK, flags)
     assert flags.value == 0
     assert p11.rv("C_GetSessionValidationFlags", session, 99, flags) == "CKR_ARGUMENTS_BAD"
-    assert p11.rv("C_GetOperationState", session, None, c_ulong(0)) == "CKR_OPERATION_NOT_INITIALIZED"
-    p11("C_DigestInit", session, mechanism(ck.CKM_SHA256))
-    assert p11.rv("C_GetOperationState", session, None, c_ulong(0)) == "CKR_STATE_UNSAVEABLE"
-    assert p11.rv("C_GetOperationState", session, None, None) == "CKR_ARGUMENTS_BAD"
-    assert p11.rv("C_SetOperationState", session, b"state", 5, 0, 0) == "CKR_SAVED_STATE_INVALID"
-    assert p11.rv("C_SetOperationState", session, None, 5, 0, 0) == "CKR_ARGUMENTS_BAD"

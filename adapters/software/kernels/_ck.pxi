@@ -98,6 +98,7 @@ cdef extern from "kernel.h" nogil:
         CK_RV (*seed)(const void *, size_t) noexcept nogil
         void (*stop)() noexcept nogil
         void (*fork_child)() noexcept nogil
+        CK_RV (*op_copy)(const ferro_kernel_op *, ferro_kernel_op **) noexcept nogil
 
     const ferro_kernel *ferro_software_kernel()
     int KEY_SECRET

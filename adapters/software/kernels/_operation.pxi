@@ -210,6 +210,17 @@ cdef class Operation:
         kernel.key_retain(self.key)
         return PyCapsule_New(self.key, "ferrohsm.kernel.key", give_key_back)
 
+    def copy(self) -> Operation:
+        """Return a second operation that is where this one is. Raises ``FunctionNotSupported``."""
+        cdef Operation made = Operation.__new__(Operation)
+        self.enter()
+        cdef CK_RV rv = kernel.op_copy(self.op, &made.op)
+        self.leave(False)
+        check(rv)
+        made.key, made.multi_part = self.key, self.multi_part
+        made.secret_out, made.long_run = self.secret_out, self.long_run
+        return made
+
     cpdef void close(self) noexcept:
         """End the operation, wiped; may be called twice."""
         cdef ferro_kernel_op *op

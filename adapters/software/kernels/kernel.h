@@ -182,6 +182,10 @@ CK_RV ferro_finish(ferro_kernel_op *op, void *out, size_t *out_length);
 CK_RV ferro_verify(ferro_kernel_op *op, const void *in, size_t length, const void *signature,
                    size_t signature_length);
 CK_RV ferro_finish_verify(ferro_kernel_op *op, const void *signature, size_t signature_length);
+/* An operation with nothing in it, NULL without memory. */
+ferro_kernel_op *ferro_op_make(void);
+/* A second operation that is where the first is (copying.c). */
+CK_RV ferro_op_copy(const ferro_kernel_op *op, ferro_kernel_op **copy);
 void ferro_op_reset(ferro_kernel_op *op);
 void ferro_op_release(ferro_kernel_op *op);
 /* Free an idle operation's contexts and itself; its key's lock is not needed. */

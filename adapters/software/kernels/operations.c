@@ -33,7 +33,7 @@ void ferro_op_destroy(ferro_kernel_op *op)
     ferro_free(op);
 }
 
-static ferro_kernel_op *op_make(void)
+ferro_kernel_op *ferro_op_make(void)
 {
     ferro_kernel_op *op = ferro_alloc(sizeof(*op));
 
@@ -140,7 +140,7 @@ CK_RV ferro_begin(CK_FLAGS function, const CK_MECHANISM *mechanism, ferro_kernel
     if (op == NULL && key != NULL && (op = op_from_key(key, row, function)) != NULL)
         ferro_key_retain(key);
     if (op == NULL) {
-        if ((op = op_make()) == NULL)
+        if ((op = ferro_op_make()) == NULL)
             return CKR_HOST_MEMORY;
     }
     if (op->row != row || op->function != function || op->key != key) {

@@ -30,6 +30,7 @@ static const ferro_kernel table = {
     .seed = ferro_seed,
     .stop = ferro_stop,
     .fork_child = ferro_fork_child,
+    .op_copy = ferro_op_copy,
 };
 
 const ferro_kernel *ferro_software_kernel(void)
