@@ -36,6 +36,7 @@ from ferrohsm.tokens import Token, TokenInfo
 if TYPE_CHECKING:
     from ferrohsm.adapters import Adapter, MessageSigner, Operation
     from ferrohsm.config import Config
+    from ferrohsm.key_material import KeyMaterial
     from ferrohsm.messages import BoundMessages
     from ferrohsm.parameters import Mechanism
     from ferrohsm.saved import Part
@@ -373,6 +374,15 @@ class Core:
         """``C_DeriveKey``."""
         self._check_there(session)
         return await keys.derive_key(session, mechanism, base_oid, template)
+
+    async def derive_key_material(
+        self, session: Session, mechanism: Mechanism, base_oid: int, template: Template
+    ) -> KeyMaterial:
+        """``C_DeriveKey`` with a mechanism that makes all keys of a TLS connection."""
+        from ferrohsm import key_material
+
+        self._check_there(session)
+        return await key_material.derive_key_material(session, mechanism, base_oid, template)
 
     async def encapsulated_length(self, session: Session, mechanism: Mechanism, public_oid: int) -> int:
         """Return the bytes of the ciphertext that `encapsulate_key` would give."""

@@ -13,16 +13,18 @@ from ferrohsm.adapters import Attributes, Function, Template
 from ferrohsm.attribute_kinds import CREATE, DERIVE, FALSE, FORBIDDEN, TRUE, is_true, number, ulong
 from ferrohsm.attributes import collapse, compose, rules_for
 from ferrohsm.entries import Entry
-from ferrohsm.errors import KeyHandleInvalid, TemplateInconsistent
-from ferrohsm.mechanisms import Row
-from ferrohsm.parameters import KeyReference, Mechanism, replace_keys
+from ferrohsm.errors import KeyHandleInvalid, TemplateIncomplete, TemplateInconsistent
+from ferrohsm.mechanisms import ROWS, Row
+from ferrohsm.parameters import IkePrf, KeyReference, Mechanism, TlsMaster, replace_keys
 from ferrohsm.policy import check_key, check_no_login_needed
 from ferrohsm.sessions import Session
 
-# Derivations that only rearrange the keys' bits: the derived key cannot be less protected than any of
-# them ("Miscellaneous simple key derivation mechanisms").
-_REARRANGING = frozenset(
+# Derivations whose key cannot be less protected than any of the keys it is made of: those that only
+# rearrange their bits ("Miscellaneous simple key derivation mechanisms"), and TLS's exporters.
+_BOUND = frozenset(
     (
+        ck.CKM_TLS_KDF,
+        ck.CKM_TLS12_KDF,
         ck.CKM_CONCATENATE_BASE_AND_KEY,
         ck.CKM_CONCATENATE_BASE_AND_DATA,
         ck.CKM_CONCATENATE_DATA_AND_BASE,
@@ -37,6 +39,12 @@ _INHERITING = frozenset(
         ck.CKM_SP800_108_FEEDBACK_KDF,
         ck.CKM_SP800_108_DOUBLE_PIPELINE_KDF,
     )
+)
+
+# What a TLS master secret may be used with.
+_OF_MASTER = (
+    *(ck.CKM_TLS12_KEY_AND_MAC_DERIVE, ck.CKM_TLS12_KEY_SAFE_DERIVE, ck.CKM_TLS_KDF, ck.CKM_TLS_MAC),
+    *(ck.CKM_TLS12_KDF, ck.CKM_TLS12_MAC),
 )
 
 # What a public key has of its private key ("Public key from private key").
@@ -85,16 +93,29 @@ async def hold_references(session: Session, row: Row, mechanism: Mechanism) -> t
     return mechanism._replace(parameter=parameter), list(held.values())
 
 
+def implied_key_type(mechanism: Mechanism) -> int:
+    """Return the type of a derived key whose template names none. Raises `TemplateIncomplete`."""
+    if mechanism.type == ck.CKM_IKE1_PRF_DERIVE:
+        raise TemplateIncomplete("CKA_KEY_TYPE is missing")
+    if isinstance(mechanism.parameter, IkePrf):
+        prf = ROWS.get(mechanism.parameter.prf)
+        if prf is not None and prf.family == "hmac":
+            return prf.key_types[-1]
+    return ck.CKK_GENERIC_SECRET
+
+
 def release(entries: Any) -> None:
     """Let go of keys that were held."""
     for entry in entries:
         entry.release()
 
 
-def stamp_derived(attributes: Attributes, template: Template, row: Row, keys: list[Entry]) -> None:
+def stamp_derived(
+    attributes: Attributes, template: Template, row: Row, mechanism: Mechanism, keys: list[Entry]
+) -> None:
     """Set what the keys (the base key first) decide about the derived one."""
     base = keys[0]
-    if row.type in _REARRANGING:
+    if row.type in _BOUND:
         if any(key.flag(ck.CKA_SENSITIVE) for key in keys):
             attributes[ck.CKA_SENSITIVE] = TRUE
         if not all(key.flag(ck.CKA_EXTRACTABLE) for key in keys):
@@ -104,6 +125,8 @@ def stamp_derived(attributes: Attributes, template: Template, row: Row, keys: li
         for attribute in (ck.CKA_SENSITIVE, ck.CKA_EXTRACTABLE):
             if attribute not in given:
                 attributes[attribute] = TRUE if base.flag(attribute) else FALSE
+    if isinstance(mechanism.parameter, TlsMaster):
+        _stamp_master(attributes)
     attributes[ck.CKA_LOCAL] = FALSE
     attributes[ck.CKA_KEY_GEN_MECHANISM] = ulong(ck.CK_UNAVAILABLE_INFORMATION)
     sensitive, extractable = is_true(attributes[ck.CKA_SENSITIVE]), is_true(attributes[ck.CKA_EXTRACTABLE])
@@ -111,9 +134,17 @@ def stamp_derived(attributes: Attributes, template: Template, row: Row, keys: li
     attributes[ck.CKA_NEVER_EXTRACTABLE] = _always(ck.CKA_NEVER_EXTRACTABLE, row, keys, not extractable)
 
 
+def _stamp_master(attributes: Attributes) -> None:
+    """Allow a TLS master secret what it is for, and nothing else."""
+    allowed = b"".join(ulong(mechanism) for mechanism in _OF_MASTER)
+    if attributes.get(ck.CKA_ALLOWED_MECHANISMS) not in (None, b"", allowed):
+        raise TemplateInconsistent("CKA_ALLOWED_MECHANISMS is the mechanism's to say")
+    attributes[ck.CKA_ALLOWED_MECHANISMS] = allowed
+
+
 def _always(attribute: int, row: Row, keys: list[Entry], protected: bool) -> bytes:
     """Return whether key material was protected from its beginning: that of all keys, or of the base key."""
-    counted = keys if row.type in _REARRANGING else keys[:1]
+    counted = keys if row.type in _BOUND else keys[:1]
     return TRUE if protected and all(key.flag(attribute) for key in counted) else FALSE
 
 

@@ -13,7 +13,14 @@ from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Template, Value
 from ferrohsm.attribute_kinds import CREATE, DERIVE, FALSE, GENERATE, TRUE, UNWRAP, is_true, number, ulong
 from ferrohsm.attributes import change, collapse, compose, merge
-from ferrohsm.derivation import compose_data, compose_public, hold_references, release, stamp_derived
+from ferrohsm.derivation import (
+    compose_data,
+    compose_public,
+    hold_references,
+    implied_key_type,
+    release,
+    stamp_derived,
+)
 from ferrohsm.entries import Entry, copied, wipe
 from ferrohsm.errors import (
     AttributeValueInvalid,
@@ -324,7 +331,7 @@ async def unwrap_key(
     try:
         check_key(row, Function.UNWRAP, unwrapping)
         check_no_login_needed(unwrapping)
-        template = _with_template_of(unwrapping, ck.CKA_UNWRAP_TEMPLATE, template)
+        template = with_template_of(unwrapping, ck.CKA_UNWRAP_TEMPLATE, template)
         attributes = compose(UNWRAP, template, {}, so=token.so_logged_in)
         if number(attributes[ck.CKA_CLASS]) not in (ck.CKO_SECRET_KEY, ck.CKO_PRIVATE_KEY):
             raise TemplateInconsistent("only secret and private keys are unwrapped")
@@ -357,7 +364,8 @@ def _stamp_brought_in(attributes: Attributes) -> None:
     attributes[ck.CKA_NEVER_EXTRACTABLE] = FALSE
 
 
-def _with_template_of(key: Entry, attribute: int, template: Template) -> Template:
+def with_template_of(key: Entry, attribute: int, template: Template) -> Template:
+    """Return the template with what a key's own template (``CKA_DERIVE_TEMPLATE`` …) says."""
     own = key.get(attribute)
     return merge(own, template) if isinstance(own, tuple) else template
 
@@ -375,15 +383,15 @@ async def derive_key(session: Session, mechanism: Mechanism, base_oid: int, temp
         check_no_login_needed(base)
         mechanism, others = await hold_references(session, row, mechanism)
         keys += others
-        template = _with_template_of(base, ck.CKA_DERIVE_TEMPLATE, template)
+        template = with_template_of(base, ck.CKA_DERIVE_TEMPLATE, template)
         if row.object_class == ck.CKO_DATA:
             attributes, seen = compose_data(template, token.so_logged_in)
         else:
             implied: Attributes = {ck.CKA_CLASS: ulong(ck.CKO_SECRET_KEY)}
             if ck.CKA_KEY_TYPE not in collapse(template):
-                implied[ck.CKA_KEY_TYPE] = ulong(ck.CKK_GENERIC_SECRET)
+                implied[ck.CKA_KEY_TYPE] = ulong(implied_key_type(mechanism))
             seen = attributes = compose(DERIVE, template, implied, so=token.so_logged_in)
-            stamp_derived(attributes, template, row, keys)
+            stamp_derived(attributes, template, row, mechanism, keys)
         await check_create(session, attributes)
         made = await token.signer.derive(mechanism, base.key, dict(seen))
     finally:

@@ -7,7 +7,14 @@ engine its family. Adding a mechanism of a known family is adding its row.
 from __future__ import annotations
 
 from ferrohsm import constants as ck
-from ferrohsm import rows_asymmetric, rows_derivation, rows_hash, rows_lattice, rows_symmetric
+from ferrohsm import (
+    rows_asymmetric,
+    rows_derivation,
+    rows_hash,
+    rows_lattice,
+    rows_protocols,
+    rows_symmetric,
+)
 from ferrohsm.mechanism_row import (
     HASHES,
     HMAC_KEY_TYPES,
@@ -35,7 +42,7 @@ __all__ = [
 
 ROWS: dict[int, Row] = {}
 
-for _part in (rows_asymmetric, rows_symmetric, rows_hash, rows_derivation, rows_lattice):
+for _part in (rows_asymmetric, rows_symmetric, rows_hash, rows_derivation, rows_protocols, rows_lattice):
     for _row in _part.rows():
         if _row.type in ROWS:
             raise TypeError(f"two rows for {ck.name('CKM', _row.type)}")

@@ -43,6 +43,15 @@ class ParameterKind:
     ECDH_AES_KEY_WRAP = "ecdh_aes_key_wrap"  # CK_ECDH_AES_KEY_WRAP_PARAMS
     SIGN_CONTEXT = "sign_context"  # CK_SIGN_ADDITIONAL_CONTEXT, may be absent
     HASH_SIGN_CONTEXT = "hash_sign_context"  # CK_HASH_SIGN_ADDITIONAL_CONTEXT
+    TLS12_MASTER = "tls12_master"  # CK_TLS12_MASTER_KEY_DERIVE_PARAMS
+    TLS12_EXTENDED_MASTER = "tls12_extended_master"  # CK_TLS12_EXTENDED_MASTER_KEY_DERIVE_PARAMS
+    TLS12_KEY_MATERIAL = "tls12_key_material"  # CK_TLS12_KEY_MAT_PARAMS
+    TLS_KDF = "tls_kdf"  # CK_TLS_KDF_PARAMS
+    TLS_MAC = "tls_mac"  # CK_TLS_MAC_PARAMS
+    IKE_PRF = "ike_prf"  # CK_IKE_PRF_DERIVE_PARAMS
+    IKE1_PRF = "ike1_prf"  # CK_IKE1_PRF_DERIVE_PARAMS
+    IKE1_EXTENDED = "ike1_extended"  # CK_IKE1_EXTENDED_DERIVE_PARAMS
+    IKE2_PRF_PLUS = "ike2_prf_plus"  # CK_IKE2_PRF_PLUS_DERIVE_PARAMS
 
 
 class Ctr(NamedTuple):
@@ -203,6 +212,70 @@ class SignContext(NamedTuple):
     hedge: int
     context: bytes
     hash: int | None = None
+
+
+class TlsMaster(NamedTuple):
+    """CK_TLS12_MASTER_KEY_DERIVE_PARAMS and CK_TLS12_EXTENDED_MASTER_KEY_DERIVE_PARAMS.
+
+    `seed` is both randoms, or the session hash. `version` is where the engine writes the two bytes of
+    the version that the pre-master secret begins with; None when the caller does not ask for it.
+    """
+
+    seed: bytes
+    hash: int
+    version: bytearray | None
+
+
+class TlsKeyMaterial(NamedTuple):
+    """CK_TLS12_KEY_MAT_PARAMS: lengths in bits; `seed` is the server's random and the client's."""
+
+    mac_bits: int
+    key_bits: int
+    iv_bits: int
+    seed: bytes
+    hash: int
+
+
+class TlsKdf(NamedTuple):
+    """CK_TLS_KDF_PARAMS: `seed` is both randoms and, where there is a context, its length and it (RFC 5705)."""
+
+    hash: int
+    label: bytes
+    seed: bytes
+
+
+class TlsMac(NamedTuple):
+    """CK_TLS_MAC_PARAMS: `length` in bytes, `role` 1 for the server and 2 for the client."""
+
+    hash: int
+    length: int
+    role: int
+
+
+class IkePrf(NamedTuple):
+    """CK_IKE_PRF_DERIVE_PARAMS: `nonces` is Ni and Nr, `new_key` None when this is no rekeying."""
+
+    prf: int
+    data_as_key: bool
+    nonces: bytes
+    new_key: KeyReference | None
+
+
+class Ike1Prf(NamedTuple):
+    """CK_IKE1_PRF_DERIVE_PARAMS: `data` is both cookies and the key's number."""
+
+    prf: int
+    shared: KeyReference
+    previous: KeyReference | None
+    data: bytes
+
+
+class IkeExpansion(NamedTuple):
+    """CK_IKE1_EXTENDED_DERIVE_PARAMS and CK_IKE2_PRF_PLUS_DERIVE_PARAMS: a key and data that each step gets."""
+
+    prf: int
+    key: KeyReference | None
+    data: bytes
 
 
 class MessageParameter(NamedTuple):

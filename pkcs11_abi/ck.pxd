@@ -242,6 +242,88 @@ cdef extern from "pkcs11.h" nogil:
         CK_ULONG ulContextLen
         CK_MECHANISM_TYPE hash
 
+    ctypedef struct CK_SSL3_RANDOM_DATA:
+        CK_BYTE *pClientRandom
+        CK_ULONG ulClientRandomLen
+        CK_BYTE *pServerRandom
+        CK_ULONG ulServerRandomLen
+
+    ctypedef struct CK_SSL3_KEY_MAT_OUT:
+        CK_OBJECT_HANDLE hClientMacSecret
+        CK_OBJECT_HANDLE hServerMacSecret
+        CK_OBJECT_HANDLE hClientKey
+        CK_OBJECT_HANDLE hServerKey
+        CK_BYTE *pIVClient
+        CK_BYTE *pIVServer
+
+    ctypedef struct CK_TLS12_MASTER_KEY_DERIVE_PARAMS:
+        CK_SSL3_RANDOM_DATA RandomInfo
+        CK_VERSION *pVersion
+        CK_MECHANISM_TYPE prfHashMechanism
+
+    ctypedef struct CK_TLS12_EXTENDED_MASTER_KEY_DERIVE_PARAMS:
+        CK_MECHANISM_TYPE prfHashMechanism
+        CK_BYTE *pSessionHash
+        CK_ULONG ulSessionHashLen
+        CK_VERSION *pVersion
+
+    ctypedef struct CK_TLS12_KEY_MAT_PARAMS:
+        CK_ULONG ulMacSizeInBits
+        CK_ULONG ulKeySizeInBits
+        CK_ULONG ulIVSizeInBits
+        CK_BBOOL bIsExport
+        CK_SSL3_RANDOM_DATA RandomInfo
+        CK_SSL3_KEY_MAT_OUT *pReturnedKeyMaterial
+        CK_MECHANISM_TYPE prfHashMechanism
+
+    ctypedef struct CK_TLS_KDF_PARAMS:
+        CK_MECHANISM_TYPE prfMechanism
+        CK_BYTE *pLabel
+        CK_ULONG ulLabelLength
+        CK_SSL3_RANDOM_DATA RandomInfo
+        CK_BYTE *pContextData
+        CK_ULONG ulContextDataLength
+
+    ctypedef struct CK_TLS_MAC_PARAMS:
+        CK_MECHANISM_TYPE prfHashMechanism
+        CK_ULONG ulMacLength
+        CK_ULONG ulServerOrClient
+
+    ctypedef struct CK_IKE_PRF_DERIVE_PARAMS:
+        CK_MECHANISM_TYPE prfMechanism
+        CK_BBOOL bDataAsKey
+        CK_BBOOL bRekey
+        CK_BYTE *pNi
+        CK_ULONG ulNiLen
+        CK_BYTE *pNr
+        CK_ULONG ulNrLen
+        CK_OBJECT_HANDLE hNewKey
+
+    ctypedef struct CK_IKE1_PRF_DERIVE_PARAMS:
+        CK_MECHANISM_TYPE prfMechanism
+        CK_BBOOL bHasPrevKey
+        CK_OBJECT_HANDLE hKeygxy
+        CK_OBJECT_HANDLE hPrevKey
+        CK_BYTE *pCKYi
+        CK_ULONG ulCKYiLen
+        CK_BYTE *pCKYr
+        CK_ULONG ulCKYrLen
+        CK_BYTE keyNumber
+
+    ctypedef struct CK_IKE1_EXTENDED_DERIVE_PARAMS:
+        CK_MECHANISM_TYPE prfMechanism
+        CK_BBOOL bHasKeygxy
+        CK_OBJECT_HANDLE hKeygxy
+        CK_BYTE *pExtraData
+        CK_ULONG ulExtraDataLen
+
+    ctypedef struct CK_IKE2_PRF_PLUS_DERIVE_PARAMS:
+        CK_MECHANISM_TYPE prfMechanism
+        CK_BBOOL bHasSeedKey
+        CK_OBJECT_HANDLE hSeedKey
+        CK_BYTE *pSeedData
+        CK_ULONG ulSeedDataLen
+
     # Parameters of messages.
     ctypedef struct CK_GCM_MESSAGE_PARAMS:
         CK_BYTE *pIv
@@ -269,6 +351,9 @@ cdef extern from "pkcs11.h" nogil:
     const CK_FLAGS CKF_END_OF_MESSAGE
     const CK_ULONG CKG_NO_GENERATE
     const CK_ULONG CK_UNAVAILABLE_INFORMATION
+    const CK_MECHANISM_TYPE CKM_TLS12_MASTER_KEY_DERIVE
+    const CK_MECHANISM_TYPE CKM_TLS12_KEY_AND_MAC_DERIVE
+    const CK_MECHANISM_TYPE CKM_TLS12_KEY_SAFE_DERIVE
     const CK_ULONG CKF_HKDF_SALT_NULL
     const CK_ULONG CKF_HKDF_SALT_DATA
     const CK_ULONG CKF_HKDF_SALT_KEY

@@ -135,7 +135,10 @@ cdef CK_RV C_DeriveKey(
     clear(&call)
     call.mechanism, call.key = pMechanism, hBaseKey
     call.template, call.count, call.made = pTemplate, ulAttributeCount, phKey
-    call.bad = pMechanism == NULL or phKey == NULL or bad_template(pTemplate, ulAttributeCount)
+    call.bad = pMechanism == NULL or bad_template(pTemplate, ulAttributeCount)
+    if not call.bad and makes_key_material(pMechanism):
+        return beside(hSession, &call, derive_key_material, NULL)
+    call.bad = call.bad or phKey == NULL
     return beside(hSession, &call, derive_key, NULL)
 
 
@@ -144,7 +147,49 @@ cdef CK_RV derive_key(Call *call) except *:
     template = read_template(call.template, call.count)
     base = object_id(call.session, call.key, errors.KeyHandleInvalid)
     made = drive_with(call, template, core().derive_key(session, mechanism, base, template))
-    return hand_out(call, made, call.made)
+    cdef CK_RV rv = hand_out(call, made, call.made)
+    if rv == CKR_OK and isinstance(mechanism.parameter, TlsMaster) and mechanism.parameter.version is not None:
+        put_version(call.mechanism, mechanism.parameter.version)
+    return rv
+
+
+cdef bint makes_key_material(const CK_MECHANISM *mechanism) noexcept nogil:
+    return (
+        mechanism.mechanism == CKM_TLS12_KEY_AND_MAC_DERIVE or mechanism.mechanism == CKM_TLS12_KEY_SAFE_DERIVE
+    )
+
+
+cdef CK_RV derive_key_material(Call *call) except *:
+    """Four keys and two initialization vectors, which the parameter has room for."""
+    mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
+    cdef CK_SSL3_KEY_MAT_OUT *out = (<CK_TLS12_KEY_MAT_PARAMS *>call.mechanism.pParameter).pReturnedKeyMaterial
+    ivs = mechanism.type == CKM_TLS12_KEY_AND_MAC_DERIVE and mechanism.parameter.iv_bits != 0
+    if out == NULL or (ivs and (out.pIVClient == NULL or out.pIVServer == NULL)):
+        raise wrong_parameter()
+    template = read_template(call.template, call.count)
+    base = object_id(call.session, call.key, errors.KeyHandleInvalid)
+    made = drive_with(call, template, core().derive_key_material(session, mechanism, base, template))
+    cdef CK_OBJECT_HANDLE[4] handles
+    cdef int i, done = 0
+    try:
+        for i in range(4):
+            handles[i] = 0
+            if made.keys[i] is not None:
+                hand_out(call, made.keys[i], &handles[i])
+            done = i + 1
+    except BaseException:
+        for i in range(4):
+            if i < done and handles[i] != 0:
+                ferro_handle_kill(call.session.slot, handles[i])
+            if made.keys[i] is not None:
+                drive(call, core().destroy_object(session, made.keys[i]))
+        raise
+    out.hClientMacSecret, out.hServerMacSecret = handles[0], handles[1]
+    out.hClientKey, out.hServerKey = handles[2], handles[3]
+    if ivs:
+        memcpy(out.pIVClient, <const char *>made.client_iv, len(made.client_iv))
+        memcpy(out.pIVServer, <const char *>made.server_iv, len(made.server_iv))
+    return CKR_OK
 
 
 cdef CK_RV C_EncapsulateKey(

@@ -13,6 +13,9 @@ from ferrohsm.parameters import (
     EdDsa,
     Gcm,
     Hkdf,
+    Ike1Prf,
+    IkeExpansion,
+    IkePrf,
     IntegerFormat,
     KeyReference,
     Mechanism,
@@ -24,6 +27,10 @@ from ferrohsm.parameters import (
     RsaPss,
     SignContext,
     Sp800108,
+    TlsKdf,
+    TlsKeyMaterial,
+    TlsMac,
+    TlsMaster,
     replace_keys,
 )
 
@@ -31,7 +38,7 @@ cdef enum:
     DATA_LIMIT = 0x7FFFFFFF  # the longest input of one call, in bytes: what every engine's int can hold
     PARAMETER_LIMIT = 0x100000  # the longest parameter and the longest string inside one, in bytes
     PIECES_LIMIT = 1000  # the longest array inside a parameter, in elements
-    KINDS = 40  # room for the parameters' kinds
+    KINDS = 64  # room for the parameters' kinds
 
 ctypedef object (*decoder_t)(const CK_BYTE *parameter, CK_ULONG length)
 
@@ -340,6 +347,117 @@ cdef object decode_hash_sign_context(const CK_BYTE *parameter, CK_ULONG length):
     return SignContext(value.hedgeVariant, inner(value.pContext, value.ulContextLen), value.hash)
 
 
+cdef bytes randoms(const CK_SSL3_RANDOM_DATA *data, bint server_first):
+    client = inner(data.pClientRandom, data.ulClientRandomLen)
+    server = inner(data.pServerRandom, data.ulServerRandomLen)
+    return server + client if server_first else client + server
+
+
+cdef object decode_tls12_master(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_TLS12_MASTER_KEY_DERIVE_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    version = None if value.pVersion == NULL else bytearray(2)
+    return TlsMaster(randoms(&value.RandomInfo, False), value.prfHashMechanism, version)
+
+
+cdef object decode_tls12_extended_master(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_TLS12_EXTENDED_MASTER_KEY_DERIVE_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    version = None if value.pVersion == NULL else bytearray(2)
+    return TlsMaster(inner(value.pSessionHash, value.ulSessionHashLen), value.prfHashMechanism, version)
+
+
+cdef void put_version(const CK_MECHANISM *mechanism, object version):
+    """Hand out the version that the pre-master secret has, where the parameter says."""
+    cdef CK_VERSION *place
+    if mechanism.mechanism == CKM_TLS12_MASTER_KEY_DERIVE:
+        place = (<CK_TLS12_MASTER_KEY_DERIVE_PARAMS *>mechanism.pParameter).pVersion
+    else:
+        place = (<CK_TLS12_EXTENDED_MASTER_KEY_DERIVE_PARAMS *>mechanism.pParameter).pVersion
+    if place != NULL:
+        place.major, place.minor = version[0], version[1]
+
+
+cdef object decode_tls12_key_material(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_TLS12_KEY_MAT_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    if value.bIsExport or value.pReturnedKeyMaterial == NULL:
+        raise wrong_parameter()
+    seed = randoms(&value.RandomInfo, True)
+    return TlsKeyMaterial(
+        value.ulMacSizeInBits, value.ulKeySizeInBits, value.ulIVSizeInBits, seed, value.prfHashMechanism
+    )
+
+
+cdef object decode_tls_kdf(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_TLS_KDF_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    seed = randoms(&value.RandomInfo, False)
+    if value.pContextData != NULL:  # an empty context is another than none
+        if value.ulContextDataLength > 0xFFFF:
+            raise wrong_parameter()
+        seed += value.ulContextDataLength.to_bytes(2, "big") + inner(value.pContextData, value.ulContextDataLength)
+    elif value.ulContextDataLength != 0:
+        raise wrong_parameter()
+    return TlsKdf(value.prfMechanism, inner(value.pLabel, value.ulLabelLength), seed)
+
+
+cdef object decode_tls_mac(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_TLS_MAC_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    return TlsMac(value.prfHashMechanism, value.ulMacLength, value.ulServerOrClient)
+
+
+cdef object decode_ike_prf(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_IKE_PRF_DERIVE_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    if value.bDataAsKey and value.bRekey:
+        raise errors.ArgumentsBad()
+    nonces = inner(value.pNi, value.ulNiLen) + inner(value.pNr, value.ulNrLen)
+    new_key = KeyReference(value.hNewKey) if value.bRekey else None
+    return IkePrf(value.prfMechanism, value.bDataAsKey != 0, nonces, new_key)
+
+
+cdef object decode_ike1_prf(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_IKE1_PRF_DERIVE_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    data = inner(value.pCKYi, value.ulCKYiLen) + inner(value.pCKYr, value.ulCKYrLen) + bytes((value.keyNumber,))
+    previous = KeyReference(value.hPrevKey) if value.bHasPrevKey else None
+    return Ike1Prf(value.prfMechanism, KeyReference(value.hKeygxy), previous, data)
+
+
+cdef object decode_ike1_extended(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_IKE1_EXTENDED_DERIVE_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    key = KeyReference(value.hKeygxy) if value.bHasKeygxy else None
+    return IkeExpansion(value.prfMechanism, key, inner(value.pExtraData, value.ulExtraDataLen))
+
+
+cdef object decode_ike2_prf_plus(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_IKE2_PRF_PLUS_DERIVE_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    key = KeyReference(value.hSeedKey) if value.bHasSeedKey else None
+    return IkeExpansion(value.prfMechanism, key, inner(value.pSeedData, value.ulSeedDataLen))
+
+
 cdef decoder_t DECODERS[KINDS]
 cdef dict DECODER_OF = {}
 
@@ -380,6 +498,15 @@ file_decoder(ParameterKind.PBKD2, decode_pbkd2)
 file_decoder(ParameterKind.ECDH_AES_KEY_WRAP, decode_ecdh_aes_key_wrap)
 file_decoder(ParameterKind.SIGN_CONTEXT, decode_sign_context)
 file_decoder(ParameterKind.HASH_SIGN_CONTEXT, decode_hash_sign_context)
+file_decoder(ParameterKind.TLS12_MASTER, decode_tls12_master)
+file_decoder(ParameterKind.TLS12_EXTENDED_MASTER, decode_tls12_extended_master)
+file_decoder(ParameterKind.TLS12_KEY_MATERIAL, decode_tls12_key_material)
+file_decoder(ParameterKind.TLS_KDF, decode_tls_kdf)
+file_decoder(ParameterKind.TLS_MAC, decode_tls_mac)
+file_decoder(ParameterKind.IKE_PRF, decode_ike_prf)
+file_decoder(ParameterKind.IKE1_PRF, decode_ike1_prf)
+file_decoder(ParameterKind.IKE1_EXTENDED, decode_ike1_extended)
+file_decoder(ParameterKind.IKE2_PRF_PLUS, decode_ike2_prf_plus)
 
 
 cdef object read_mechanism(const CK_MECHANISM *mechanism):

@@ -130,3 +130,106 @@ def pbkd2(password: bytes, salt: bytes, iterations: int, prf: int) -> Any:
 def oaep(hash: int = ck.CKM_SHA256, mgf: int = ck.CKG_MGF1_SHA256) -> Any:
     """CK_RSA_PKCS_OAEP_PARAMS."""
     return structure(hash, mgf, ck.CKZ_DATA_SPECIFIED, None, 0)
+
+
+class CkRandoms(ctypes.Structure):
+    """CK_SSL3_RANDOM_DATA inside another structure."""
+
+    _fields_ = [
+        ("client", ctypes.c_void_p), ("client_length", ctypes.c_ulong),
+        ("server", ctypes.c_void_p), ("server_length", ctypes.c_ulong),
+    ]  # fmt: skip
+
+
+class CkTlsMaster(ctypes.Structure):
+    """CK_TLS12_MASTER_KEY_DERIVE_PARAMS."""
+
+    _fields_ = [("randoms", CkRandoms), ("version", ctypes.c_void_p), ("hash", ctypes.c_ulong)]
+
+
+class CkKeyMaterialOut(ctypes.Structure):
+    """CK_SSL3_KEY_MAT_OUT."""
+
+    _fields_ = [
+        *((name, ctypes.c_ulong) for name in ("client_mac", "server_mac", "client_key", "server_key")),
+        ("client_iv", ctypes.c_void_p), ("server_iv", ctypes.c_void_p),
+    ]  # fmt: skip
+
+
+class CkKeyMaterial(ctypes.Structure):
+    """CK_TLS12_KEY_MAT_PARAMS."""
+
+    _fields_ = [
+        *((name, ctypes.c_ulong) for name in ("mac_bits", "key_bits", "iv_bits")),
+        ("export", ctypes.c_ubyte), ("randoms", CkRandoms),
+        ("out", ctypes.c_void_p), ("hash", ctypes.c_ulong),
+    ]  # fmt: skip
+
+
+class CkTlsKdf(ctypes.Structure):
+    """CK_TLS_KDF_PARAMS."""
+
+    _fields_ = [
+        ("prf", ctypes.c_ulong), ("label", ctypes.c_void_p), ("label_length", ctypes.c_ulong),
+        ("randoms", CkRandoms), ("context", ctypes.c_void_p), ("context_length", ctypes.c_ulong),
+    ]  # fmt: skip
+
+
+def _randoms(client: bytes, server: bytes) -> CkRandoms:
+    return CkRandoms(_kept_at(client), len(client), _kept_at(server), len(server))
+
+
+def _kept_at(data: bytes) -> int:
+    memory = buffer(data)
+    _kept.append(memory)
+    return ctypes.addressof(memory)
+
+
+def tls_master(client: bytes, server: bytes, version: Any = None, hash: int = ck.CKM_SHA256) -> CkTlsMaster:
+    """CK_TLS12_MASTER_KEY_DERIVE_PARAMS; `version` is two bytes of memory."""
+    return CkTlsMaster(_randoms(client, server), version and ctypes.addressof(version), hash)
+
+
+def key_material(
+    bits: tuple[int, int, int], client: bytes, server: bytes, hash: int = ck.CKM_SHA256
+) -> tuple[CkKeyMaterial, CkKeyMaterialOut, tuple[Any, Any]]:
+    """CK_TLS12_KEY_MAT_PARAMS, what it returns, and the memory of the IVs."""
+    ivs = (ctypes.create_string_buffer(64), ctypes.create_string_buffer(64))
+    out = CkKeyMaterialOut(0, 0, 0, 0, ctypes.addressof(ivs[0]), ctypes.addressof(ivs[1]))
+    made = CkKeyMaterial(*bits, 0, _randoms(client, server), ctypes.addressof(out), hash)
+    return made, out, ivs
+
+
+def tls_kdf(label: bytes, client: bytes, server: bytes, context: bytes | None = None) -> CkTlsKdf:
+    """CK_TLS_KDF_PARAMS with SHA-256."""
+    place, length = (None, 0) if context is None else (_kept_at(context), len(context))
+    randoms = _randoms(client, server)
+    return CkTlsKdf(ck.CKM_SHA256, _kept_at(label), len(label), randoms, place, length)
+
+
+def ike_prf(
+    ni: bytes,
+    nr: bytes,
+    *,
+    data_as_key: bool = False,
+    new_key: int | None = None,
+    prf: int = ck.CKM_SHA256_HMAC,
+) -> Any:
+    """CK_IKE_PRF_DERIVE_PARAMS."""
+    rekey = new_key is not None
+    return structure(prf, data_as_key, rekey, ni, len(ni), nr, len(nr), new_key or 0)
+
+
+def ike1_prf(shared: int, previous: int | None, cookies: tuple[bytes, bytes], number: int) -> bytes:
+    """CK_IKE1_PRF_DERIVE_PARAMS with SHA-256."""
+    ci, cr = cookies
+    head = structure(
+        ck.CKM_SHA256_HMAC, previous is not None, shared, previous or 0,
+        _kept_at(ci), len(ci), _kept_at(cr), len(cr),
+    )  # fmt: skip
+    return bytes(head) + bytes((number,)) + bytes(7)
+
+
+def ike_expansion(key: int | None, data: bytes) -> Any:
+    """CK_IKE1_EXTENDED_DERIVE_PARAMS and CK_IKE2_PRF_PLUS_DERIVE_PARAMS with SHA-256."""
+    return structure(ck.CKM_SHA256_HMAC, key is not None, key or 0, data or None, len(data))

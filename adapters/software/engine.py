@@ -26,6 +26,9 @@ from ferrohsm.parameters import (
     EdDsa,
     Gcm,
     Hkdf,
+    Ike1Prf,
+    IkeExpansion,
+    IkePrf,
     KeyReference,
     Mechanism,
     ParameterKind,
@@ -35,6 +38,10 @@ from ferrohsm.parameters import (
     RsaPss,
     SignContext,
     Sp800108,
+    TlsKdf,
+    TlsKeyMaterial,
+    TlsMac,
+    TlsMaster,
 )
 
 Begin = Callable[[int, Row, Mechanism, Any], Operation]
@@ -103,6 +110,15 @@ _PARAMETERS: dict[str, tuple[tuple[type, ...], tuple[int, ...] | None]] = {
     ParameterKind.ECDH_AES_KEY_WRAP: ((EcdhAesKeyWrap,), None),
     ParameterKind.SIGN_CONTEXT: ((SignContext, type(None)), None),
     ParameterKind.HASH_SIGN_CONTEXT: ((SignContext,), None),
+    ParameterKind.TLS12_MASTER: ((TlsMaster,), None),
+    ParameterKind.TLS12_EXTENDED_MASTER: ((TlsMaster,), None),
+    ParameterKind.TLS12_KEY_MATERIAL: ((TlsKeyMaterial,), None),
+    ParameterKind.TLS_KDF: ((TlsKdf,), None),
+    ParameterKind.TLS_MAC: ((TlsMac,), None),
+    ParameterKind.IKE_PRF: ((IkePrf,), None),
+    ParameterKind.IKE1_PRF: ((Ike1Prf,), None),
+    ParameterKind.IKE1_EXTENDED: ((IkeExpansion,), None),
+    ParameterKind.IKE2_PRF_PLUS: ((IkeExpansion,), None),
 }
 
 
@@ -182,6 +198,7 @@ class Engine:
                 family: _mac(family) for family in ("hmac", "cmac", "cbc_mac", "xcbc_mac", "gmac", "poly1305")
             },
             "digest": _digest,
+            "tls_mac": _tls_mac,
         }
 
     def kernel(self) -> object | None:
@@ -331,6 +348,12 @@ class Engine:
             raise RandomSeedNotSupported from None
 
 
+def _tls_mac() -> Begin:
+    from ferrohsm_adapters.software import tls
+
+    return tls.begin_mac
+
+
 def _derived(row: Row, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
     if row.family == "rearrange":
         from ferrohsm_adapters.software import rearrange
@@ -348,6 +371,14 @@ def _derived(row: Row, mechanism: Mechanism, base: Key, attributes: Attributes) 
         from ferrohsm_adapters.software import sp800_108
 
         return sp800_108.derive(mechanism, base, attributes)
+    if row.family == "tls":
+        from ferrohsm_adapters.software import tls
+
+        return tls.derive(row, mechanism, base, attributes)
+    if row.family == "ike":
+        from ferrohsm_adapters.software import ike
+
+        return ike.derive(mechanism, base, attributes)
     from ferrohsm_adapters.software import material
 
     return material.public_half(base)

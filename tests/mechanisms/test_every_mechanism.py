@@ -107,6 +107,11 @@ class Workshop:
             sized = [(ck.CKA_VALUE_LEN, 16)]  # what AES-XCBC-MAC takes
         return [], [*sized, *uses_public, *uses_private, *open_, (ck.CKA_DERIVE, True)]
 
+    def master(self) -> int:
+        """Return a secret of TLS: 48 bytes, the first two a version."""
+        uses = [OPEN, (ck.CKA_EXTRACTABLE, True), (ck.CKA_DERIVE, True)]
+        return self.p11.generic_secret(self.session, b"\3\3" + DATA[:46], *uses)
+
     def target(self) -> int:
         """Return a secret key to wrap."""
         return self.p11.generic_secret(self.session, DATA[:32], (ck.CKA_EXTRACTABLE, True), OPEN)
@@ -147,6 +152,9 @@ def parameter_of(workshop: Workshop, row: Row, length: int) -> Any:
     if kind == "ecdh1":
         point = workshop.p11.get(workshop.session, workshop.key(row.key_types[0])[0], ck.CKA_EC_POINT)
         return parameters.structure(ck.CKD_NULL, 0, None, len(point), point)
+    if kind == "ike1_prf":
+        shared = workshop.key(ck.CKK_GENERIC_SECRET)[0]
+        return parameters.ike1_prf(shared, None, (DATA[:8], DATA[8:16]), 0)
     if kind == "key":
         return structure_of(workshop.key(ck.CKK_GENERIC_SECRET)[0])
     return PARAMETERS[kind](length)
@@ -184,6 +192,13 @@ PARAMETERS: dict[str, Callable[[int], Any]] = {
     "hash_sign_context": lambda length: parameters.structure(
         ck.CKH_HEDGE_PREFERRED, b"context", 7, ck.CKM_SHA256
     ),
+    "tls12_master": lambda length: parameters.tls_master(DATA[:32], DATA[32:]),
+    "tls12_extended_master": lambda length: parameters.structure(ck.CKM_SHA256, DATA[:32], 32, None),
+    "tls_kdf": lambda length: parameters.tls_kdf(b"EXPORTER", DATA[:32], DATA[32:], b"context"),
+    "tls_mac": lambda length: parameters.structure(ck.CKM_SHA256, 12, 1),
+    "ike_prf": lambda length: parameters.ike_prf(DATA[:16], DATA[16:32]),
+    "ike1_extended": lambda length: parameters.ike_expansion(None, DATA),
+    "ike2_prf_plus": lambda length: parameters.ike_expansion(None, DATA),
     "pbkd2": lambda length: parameters.pbkd2(b"password", b"salt", 2, ck.CKP_PKCS5_PBKD2_HMAC_SHA256),
 }
 
@@ -319,7 +334,16 @@ def wraps(workshop: Workshop, row: Row) -> None:
 
 def derives(workshop: Workshop, row: Row) -> None:
     p11, session = workshop.p11, workshop.session
-    private = key_for(workshop, row)[1]
+    if row.parameter == "tls12_key_material":
+        derives_key_material(workshop, row)
+        return
+    private, length = key_for(workshop, row)[1], 16
+    if row.parameter in ("tls12_master", "tls12_extended_master"):
+        private, length = workshop.master(), 48
+    elif row.parameter == "ike_prf":
+        length = 32
+    elif row.parameter == "ike1_extended":
+        length = 40  # a shorter one is the base key's beginning
 
     def derive(*pairs: tuple[int, Any]) -> int:
         return p11.made("C_DeriveKey", session, how(workshop, row), private, template(*pairs), len(pairs))
@@ -330,14 +354,26 @@ def derives(workshop: Workshop, row: Row) -> None:
             assert p11.get(session, made, attribute) == p11.get(session, key_for(workshop, row)[0], attribute)
         return
     extra = [] if row.object_class == ck.CKO_DATA else [OPEN, (ck.CKA_EXTRACTABLE, True)]
-    values = [workshop.value(derive(*extra, (ck.CKA_VALUE_LEN, 16))) for _ in range(2)]
-    assert len(values[0]) == 16
+    if row.parameter == "ike1_prf":
+        extra.append((ck.CKA_KEY_TYPE, ck.CKK_GENERIC_SECRET))
+    values = [workshop.value(derive(*extra, (ck.CKA_VALUE_LEN, length))) for _ in range(2)]
+    assert len(values[0]) == length
     assert values[0] == values[1]
     assert (
         values[0] != workshop.value(private)[:16]
         or row.type == ck.CKM_CONCATENATE_BASE_AND_KEY
         or (row.type == ck.CKM_CONCATENATE_BASE_AND_DATA)
     )
+
+
+def derives_key_material(workshop: Workshop, row: Row) -> None:
+    p11, session = workshop.p11, workshop.session
+    made, out, ivs = parameters.key_material((256, 128, 32), DATA[:32], DATA[32:])
+    p11("C_DeriveKey", session, mechanism(row.type, made), workshop.master(), None, 0, None)
+    keys = (out.client_mac, out.server_mac, out.client_key, out.server_key)
+    values = [workshop.value(handle) for handle in keys]
+    assert [len(value) for value in values] == [32, 32, 16, 16] and len(set(values)) == 4
+    assert any(ivs[0].raw) == any(ivs[1].raw) == (row.type == ck.CKM_TLS12_KEY_AND_MAC_DERIVE)
 
 
 def encapsulates(workshop: Workshop, row: Row) -> None:
