@@ -237,7 +237,7 @@ class TlsKeyMaterial(NamedTuple):
 
 
 class TlsKdf(NamedTuple):
-    """CK_TLS_KDF_PARAMS: `seed` is both randoms and, where there is a context, its length and it (RFC 5705)."""
+    """CK_TLS_KDF_PARAMS: `seed` is both randoms and, if there is a context, its length and it (RFC 5705)."""
 
     hash: int
     label: bytes
@@ -271,7 +271,7 @@ class Ike1Prf(NamedTuple):
 
 
 class IkeExpansion(NamedTuple):
-    """CK_IKE1_EXTENDED_DERIVE_PARAMS and CK_IKE2_PRF_PLUS_DERIVE_PARAMS: a key and data that each step gets."""
+    """CK_IKE1_EXTENDED_DERIVE_PARAMS, CK_IKE2_PRF_PLUS_DERIVE_PARAMS: a key and data for each step."""
 
     prf: int
     key: KeyReference | None

@@ -59,7 +59,7 @@ def derive(mechanism: Mechanism, base: Key, attributes: Attributes) -> Attribute
 
 
 def _initial(parameter: IkePrf, base: Key, length: int | None) -> bytearray:
-    """SKEYID and SKEYSEED."""
+    """Return SKEYID or SKEYSEED."""
     if parameter.data_as_key:
         function, data = _Prf(parameter.prf, parameter.nonces), [secret_value(base)]
     else:
@@ -73,7 +73,7 @@ def _initial(parameter: IkePrf, base: Key, length: int | None) -> bytearray:
 
 
 def _further(parameter: Ike1Prf, base: Key, length: int | None) -> bytearray:
-    """SKEYID_d, SKEYID_a and SKEYID_e."""
+    """Return SKEYID_d, SKEYID_a or SKEYID_e."""
     _check_base(base)
     function = _Prf(parameter.prf, secret_value(base))
     previous = b"" if parameter.previous is None else _value(parameter.previous)
@@ -83,7 +83,7 @@ def _further(parameter: Ike1Prf, base: Key, length: int | None) -> bytearray:
 
 
 def _prf_plus(function: _Prf, parameter: IkeExpansion, length: int) -> bytearray:
-    """``prf+`` of RFC 7296, section 2.13."""
+    """Return ``prf+`` of RFC 7296, section 2.13."""
     seed = b"" if parameter.key is None else _value(parameter.key)
     out, block, step = bytearray(), b"", 0
     while len(out) < length:
@@ -95,7 +95,7 @@ def _prf_plus(function: _Prf, parameter: IkeExpansion, length: int) -> bytearray
 
 
 def _extended(function: _Prf, parameter: IkeExpansion, value: Bytes, length: int) -> bytearray:
-    """The longer keys of RFC 2409, appendix B, and those of its section 5.5."""
+    """Return the longer keys of RFC 2409, appendix B, and those of its section 5.5."""
     if parameter.key is None and length <= function.size and length <= len(value):
         return bytearray(value[:length])
     shared = b"" if parameter.key is None else _value(parameter.key)
