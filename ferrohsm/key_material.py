@@ -81,15 +81,15 @@ def _sizes(parameter: TlsKeyMaterial) -> tuple[int, int, int]:
 def _plans(base: Entry, template: Template, mac: int, key: int, so: bool) -> list[Attributes | None]:
     """Return the attributes of the four keys, but for their values."""
     given = collapse(template)
-    inherited = {attribute: TRUE if base.flag(attribute) else FALSE for attribute in _INHERITED}
+    inherited: Attributes = {attribute: TRUE if base.flag(attribute) else FALSE for attribute in _INHERITED}
     for attribute, value in inherited.items():
         if given.pop(attribute, value) != value:
             raise TemplateInconsistent("the keys are as protected as the master secret")
     common = {attribute: value for attribute, value in given.items() if attribute not in _USES}
     common.pop(ck.CKA_VALUE_LEN, None)
-    generic = {**common, ck.CKA_KEY_TYPE: ulong(ck.CKK_GENERIC_SECRET), **_OF_MAC_KEYS}
+    generic: Attributes = {**common, ck.CKA_KEY_TYPE: ulong(ck.CKK_GENERIC_SECRET), **_OF_MAC_KEYS}
     of_mac = _composed(generic, inherited, so) if mac else None
-    typed = {ck.CKA_KEY_TYPE: ulong(ck.CKK_GENERIC_SECRET), **_OF_KEYS, **given}
+    typed: Attributes = {ck.CKA_KEY_TYPE: ulong(ck.CKK_GENERIC_SECRET), **_OF_KEYS, **given}
     typed.pop(ck.CKA_VALUE_LEN, None)
     of_key = _composed(typed, inherited, so) if key else None
     return [of_mac, of_mac and dict(of_mac), of_key, of_key and dict(of_key)]
