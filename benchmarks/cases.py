@@ -84,14 +84,14 @@ CASES: tuple[Case, ...] = (
     *(
         Case(f"{what}-{label}", what, count, 0, 0, count, full=count > 10_000, threads=False)
         for count, label in ((100, "100"), (10_000, "10K"), (1_000_000, "1M"))
-        for what in ("find-label", "find-id", "read")
+        for what in ("find-label", "find-same-label", "find-id", "read")
     ),
     Case("memory-object-read", "memory", 0, objects=10_000, unit="B", threads=False),
     Case("tls-handshake", "tls", full=True, threads=False),
 )  # fmt: skip
 
 # What a quick run leaves out unless it is asked for by name: minutes of preparation.
-_SLOW = {f"{what}-10K" for what in ("find-label", "find-id", "read")} | {
+_SLOW = {f"{what}-10K" for what in ("find-label", "find-same-label", "find-id", "read")} | {
     "sessions-10000",
     "memory-object-read",
 }

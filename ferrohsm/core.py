@@ -330,6 +330,13 @@ class Core:
         self._check_there(session)
         return session.token.objects.find(template)
 
+    async def find_few(self, session: Session, template: Template, most: int) -> list[int] | Cursor:
+        """Return all that a search finds if that is at most `most` objects, else do what `find` does."""
+        self._check_there(session)
+        objects = session.token.objects
+        found = await objects.find_few(template, most)
+        return objects.find(template) if found is None else found
+
     # Keys
 
     async def generate_key(self, session: Session, mechanism: Mechanism, template: Template) -> int:

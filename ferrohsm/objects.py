@@ -18,14 +18,14 @@ from ferrohsm.adapters import (
 )
 from ferrohsm.attribute_kinds import SENSITIVE as SENSITIVE_RULE
 from ferrohsm.attribute_kinds import TRUE, number
-from ferrohsm.attributes import is_hidden, matches, rules_of, search_form
+from ferrohsm.attributes import is_hidden, matches, rules_of, search_form, sensitive_types
 from ferrohsm.built_in import built_in_objects
 from ferrohsm.ec_encoding import normal_parameters, normal_point
 from ferrohsm.entries import Entry, copied, wipe
 from ferrohsm.errors import HsmError, ObjectHandleInvalid, SessionClosed, UserNotLoggedIn
 from ferrohsm.references import change as change_in_device
 from ferrohsm.references import give_back, of_session_objects, reference_of
-from ferrohsm.searching import Cursor
+from ferrohsm.searching import Cursor, asked
 from ferrohsm.turns import Turn
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class ObjectRegistry:
         self._session_objects: dict[int, Entry] = {}
         self._cache: dict[int, Entry] = {}  # oldest first
         self._built_in: dict[int, Entry] | None = None
+        self._built_in_by_class: dict[int, list[Entry]] = {}
         self.changing = Turn(inline=token.inline)
 
     @property
@@ -58,6 +59,8 @@ class ObjectRegistry:
         if self._built_in is None:
             entries = (cls(next(_identities), made) for cls, made in built_in_objects(self._token))
             self._built_in = {entry.oid: entry for entry in entries}
+            for entry in self._built_in.values():
+                self._built_in_by_class.setdefault(number(entry.attributes[ck.CKA_CLASS]), []).append(entry)
         return self._built_in
 
     # Reading
@@ -352,6 +355,24 @@ class ObjectRegistry:
         """Return a cursor over the visible objects that match (``C_FindObjectsInit``)."""
         return Cursor(self._token, self, search_form(template))
 
+    async def find_few(self, template: Template, most: int) -> list[int] | None:
+        """Return all objects that `find` would find, None when they are more than `most`."""
+        form = search_form(template)
+        if form is None:
+            return []
+        hidden = sensitive_types()
+        for attribute, _ in form:
+            if attribute in hidden:
+                return None  # each object has to be looked at: the cursor does
+        token, found = self._token, list[int]()
+        wanted = asked(token, form)
+        if wanted is not None and await token.is_initialized():
+            found = await self._store.search(wanted, 0, most + 1)
+            if len(found) > most:
+                return None
+        found += self.matching_here(form)
+        return found if len(found) <= most else None
+
     def matching_here(self, wanted: Template) -> list[int]:
         """Return the session objects and built-in objects that match and may be seen."""
         return [
@@ -368,10 +389,10 @@ class ObjectRegistry:
         for those who ask for the class.
         """
         asked = next((number(value) for attribute, value in wanted if attribute == ck.CKA_CLASS), None)
-        shown = (ck.CKO_PROFILE,) if asked is None else (asked,)
         if asked not in (None, ck.CKO_PROFILE, ck.CKO_MECHANISM, ck.CKO_HW_FEATURE):
             return []
-        return [e for e in self.built_in().values() if number(e.attributes[ck.CKA_CLASS]) in shown]
+        self.built_in()
+        return self._built_in_by_class.get(ck.CKO_PROFILE if asked is None else asked, [])
 
 
 class Hidden:

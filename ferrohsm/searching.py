@@ -62,8 +62,8 @@ class Cursor:
             self._here = [oid for oid in self._here if await self._matches(oid)]
 
     async def _page(self, count: int) -> list[int]:
-        wanted = self._asked()
-        if wanted is None or not (await self._token.store.status()).initialized:
+        wanted = asked(self._token, self._wanted or ())
+        if wanted is None or not await self._token.is_initialized():
             self._stored = False
             return []
         limit = min(max(count, _SMALLEST_PAGE), _LARGEST_PAGE)
@@ -73,15 +73,6 @@ class Cursor:
         if page:
             self._after = page[-1]
         return [oid for oid in page if await self._matches(oid)] if self._verify else page
-
-    def _asked(self) -> Template | None:
-        """Return what to ask the store for: without a user's login, public token objects only."""
-        wanted = dict(self._wanted or ())
-        if wanted.pop(ck.CKA_TOKEN, TRUE) != TRUE:
-            return None
-        if not self._token.user_logged_in and wanted.setdefault(ck.CKA_PRIVATE, FALSE) != FALSE:
-            return None
-        return list(wanted.items())
 
     async def _matches(self, oid: int) -> bool:
         """Look at the object itself: a value that is hidden must not be found by guessing it."""
@@ -97,3 +88,13 @@ class Cursor:
     def close(self) -> None:
         """End the search."""
         self._wanted, self._stored, self._ready = None, False, []
+
+
+def asked(token: Token, form: Template) -> Template | None:
+    """Return what to ask the store for: without a user's login, public token objects only."""
+    wanted = dict(form)
+    if wanted.pop(ck.CKA_TOKEN, TRUE) != TRUE:
+        return None
+    if not token.user_logged_in and wanted.setdefault(ck.CKA_PRIVATE, FALSE) != FALSE:
+        return None
+    return list(wanted.items())

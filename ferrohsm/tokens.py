@@ -104,6 +104,7 @@ class Token:
         self._config = config
         self._ec_point: str = options.get("ec_point", config.ec_point)
         self._mechanisms: dict[int, tuple[int, int, int]] | None = None
+        self._initialized = False
 
     @property
     def store(self) -> HardwareKeyStore:
@@ -135,6 +136,12 @@ class Token:
         return self.login_state == ck.CKU_SO
 
     # What it tells
+
+    async def is_initialized(self) -> bool:
+        """Say whether the token was ever initialized: what is cannot become what is not."""
+        if not self._initialized:
+            self._initialized = (await self.store.status()).initialized
+        return self._initialized
 
     def mechanisms(self) -> dict[int, tuple[int, int, int]]:
         """Return what the slot offers: the engine's mechanisms less what the configuration denies."""

@@ -22,6 +22,7 @@ cdef void fork_child() noexcept nogil:
     ferro_sessions_fork_child()
     ferro_decisions_fork_child()
     ferro_snapshots_fork_child()
+    ferro_finds_fork_child()
     ferro_handles_fork_child()
     ferro_slots_reset(1)
     ferro_attach_fork_child()
@@ -37,6 +38,7 @@ cdef void attach_host(const ferro_host *host) noexcept nogil:
 ferro_sessions_prepare()
 ferro_decisions_prepare()
 ferro_snapshots_prepare()
+ferro_finds_prepare()
 fill(&FUNCTIONS)
 TABLE.version = FERRO_TABLE_VERSION
 TABLE.build_id = ferro_build_id

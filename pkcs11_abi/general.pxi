@@ -113,6 +113,7 @@ cdef CK_RV C_Finalize(CK_VOID_PTR pReserved) noexcept nogil:
         call.session = ferro_session_detach_any(NULL, &last)
     ferro_decisions_forget_all()
     ferro_snapshots_forget_slot(NULL)
+    ferro_finds_forget_slot(NULL)
     rv = cross(finalize, &call)
     ferro_handles_kill_all()
     ferro_slots_reset(0)

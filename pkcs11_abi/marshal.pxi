@@ -290,6 +290,7 @@ cdef CK_OBJECT_HANDLE handle_of(ferro_session *session, object oid, bint made) e
 
 cdef CK_RV hand_out(Call *call, object oid, CK_OBJECT_HANDLE *place) except *:
     """Give the caller the handle of the object that was made for it."""
+    ferro_slot_born(call.session.slot)
     try:
         place[0] = handle_of(call.session, oid, True)
     except BaseException:

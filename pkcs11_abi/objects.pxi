@@ -176,18 +176,108 @@ cdef CK_RV C_FindObjectsInit(
     clear(&call)
     call.template, call.count = pTemplate, ulCount
     call.bad = bad_template(pTemplate, ulCount)
-    return alone(hSession, FERRO_FIND, &call, find_objects_init, NULL)
+    return alone(hSession, FERRO_FIND, &call, find_objects_init, quick_find_init)
 
 
-cdef CK_RV find_objects_init(Call *call) except *:
+cdef CK_ATTRIBUTE_TYPE SECRET_TYPES[16]
+cdef int SECRET_COUNT = 0
+
+
+cdef object list_secret_types():
+    """A search for a secret's value is kept nowhere."""
+    global SECRET_COUNT
+    for type in SECRET_VALUES:
+        SECRET_TYPES[SECRET_COUNT] = type
+        SECRET_COUNT += 1
+
+
+if len(SECRET_VALUES) > 16:
+    raise ImportError("more kinds of secrets than there is room for")
+list_secret_types()
+
+
+cdef bint flat(Call *call, ferro_wanted *wanted) noexcept nogil:
+    """Copy a template that is small, without secrets and without templates in it."""
+    cdef CK_ATTRIBUTE one
+    cdef CK_ULONG i
+    cdef int k
+    wanted.used = 0
+    for i in range(call.count):
+        one = call.template[i]
+        if holds_template(one.type) or (one.pValue == NULL and one.ulValueLen != 0):
+            return False
+        for k in range(SECRET_COUNT):
+            if one.type == SECRET_TYPES[k]:
+                return False
+        if not ferro_wanted_add(wanted, one.type, one.pValue, one.ulValueLen):
+            return False
+    return True
+
+
+cdef list pairs_of(const ferro_wanted *wanted):
+    """Return a copied template as (type, value) pairs: what is kept must be about what was looked for."""
+    cdef list pairs = []
+    cdef size_t at = 0, length = 0
+    cdef const void *value = NULL
+    cdef CK_ATTRIBUTE_TYPE type = 0
+    while ferro_wanted_next(wanted, &at, &type, &value, &length):
+        pairs.append((type, widen(type, PyBytes_FromStringAndSize(<const char *>value, <Py_ssize_t>length))))
+    return pairs
+
+
+cdef CK_RV quick_find_init(Call *call) noexcept nogil:
+    """Begin a search whose result is known and still true."""
     cdef ferro_operation *search = &call.session.operations[FERRO_FIND]
+    cdef ferro_found *found
+    cdef ferro_wanted wanted
     if search.kind != FERRO_IDLE:
         return CKR_OPERATION_ACTIVE
     if call.bad:
         return CKR_ARGUMENTS_BAD
-    session, template = core_session(call.session), read_template(call.template, call.count)
-    start(search, drive_with(call, template, core().find(session, template)))
+    if not flat(call, &wanted):
+        return FERRO_ASK
+    found = ferro_finds_read(call.slot, &wanted)
+    if found == NULL:
+        return FERRO_ASK
+    search.object = found
+    search.kind = FERRO_FOUND
     return CKR_OK
+
+
+cdef CK_RV find_objects_init(Call *call) except *:
+    cdef ferro_operation *search = &call.session.operations[FERRO_FIND]
+    cdef ferro_find_moment before
+    cdef ferro_wanted wanted
+    session = core_session(call.session)
+    if not call.slot.is_inline or not flat(call, &wanted):
+        template = read_template(call.template, call.count)
+        start(search, drive_with(call, template, core().find(session, template)))
+        return CKR_OK
+    look_behind(call.slot.id, True)
+    ferro_find_note(call.slot, &before)
+    found = drive(call, core().find_few(session, pairs_of(&wanted), FERRO_FOUND_MOST))
+    if isinstance(found, list):
+        keep_found(call, &wanted, &before, <list>found)
+    else:
+        start(search, found)
+    return CKR_OK
+
+
+cdef object keep_found(Call *call, ferro_wanted *wanted, ferro_find_moment *before, list objects):
+    """Begin a search whose result is all there, and keep that for the next one."""
+    cdef ferro_operation *search = &call.session.operations[FERRO_FIND]
+    cdef CK_OBJECT_HANDLE handles[32]
+    cdef CK_ULONG count = 0
+    cdef ferro_found *found
+    for oid in objects:
+        handles[count] = handle_of(call.session, oid, False)
+        count += 1
+    found = ferro_found_make(handles, count, before.stamp)
+    if found == NULL:
+        raise errors.HostMemory()
+    ferro_finds_keep(call.slot, wanted, found, before)
+    search.object = found
+    search.kind = FERRO_FOUND
 
 
 cdef CK_RV C_FindObjects(
@@ -197,17 +287,34 @@ cdef CK_RV C_FindObjects(
     clear(&call)
     call.made, call.number, call.out_length = phObject, ulMaxObjectCount, pulObjectCount
     call.bad = pulObjectCount == NULL or (phObject == NULL and ulMaxObjectCount != 0)
-    return alone(hSession, FERRO_FIND, &call, find_objects, NULL)
+    return alone(hSession, FERRO_FIND, &call, find_objects, quick_find)
+
+
+cdef CK_RV quick_find(Call *call) noexcept nogil:
+    """Hand out what was found, if the objects are there and seen as they were when it was."""
+    cdef ferro_operation *search = &call.session.operations[FERRO_FIND]
+    cdef ferro_found *found
+    if search.kind == FERRO_IDLE:
+        return CKR_OPERATION_NOT_INITIALIZED
+    if call.bad:
+        return CKR_ARGUMENTS_BAD
+    if search.kind != FERRO_FOUND:
+        return FERRO_ASK
+    found = <ferro_found *>search.object
+    if found.stamp != ferro_slot_stamp(call.slot):
+        return FERRO_ASK
+    call.out_length[0] = ferro_found_take(found, call.made, call.number)
+    return CKR_OK
 
 
 cdef CK_RV find_objects(Call *call) except *:
     """Fill the caller's array, whose end it may take several batches to reach."""
     cdef ferro_operation *search = &call.session.operations[FERRO_FIND]
     cdef CK_ULONG found = 0, batch
-    if search.kind == FERRO_IDLE:
-        return CKR_OPERATION_NOT_INITIALIZED
-    if call.bad:
-        return CKR_ARGUMENTS_BAD
+    if search.kind == FERRO_FOUND:
+        look_again(call, <ferro_found *>search.object)
+        call.out_length[0] = ferro_found_take(<ferro_found *>search.object, call.made, call.number)
+        return CKR_OK
     cursor = <object>search.object
     while found < call.number:
         batch = call.number - found
@@ -221,6 +328,20 @@ cdef CK_RV find_objects(Call *call) except *:
     return CKR_OK
 
 
+cdef object look_again(Call *call, ferro_found *found):
+    """Leave out what was found and has been destroyed since, or hidden by a logout."""
+    cdef unsigned long long stamp = ferro_slot_stamp(call.slot)
+    cdef CK_ULONG i, left = found.at
+    for i in range(found.at, found.count):
+        try:
+            object_id(call.session, found.handles[i], errors.ObjectHandleInvalid)
+        except errors.ObjectHandleInvalid:
+            continue
+        found.handles[left] = found.handles[i]
+        left += 1
+    found.count, found.stamp = left, stamp
+
+
 cdef enum:
     FIND_BATCH = 1024  # objects asked of the core at once
 
@@ -228,10 +349,18 @@ cdef enum:
 cdef CK_RV C_FindObjectsFinal(CK_SESSION_HANDLE hSession) noexcept nogil:
     cdef Call call
     clear(&call)
-    return alone(hSession, FERRO_FIND, &call, find_objects_final, NULL)
+    return alone(hSession, FERRO_FIND, &call, find_objects_final, quick_find_final)
+
+
+cdef CK_RV quick_find_final(Call *call) noexcept nogil:
+    cdef ferro_operation *search = &call.session.operations[FERRO_FIND]
+    if search.kind == FERRO_IDLE:
+        return CKR_OPERATION_NOT_INITIALIZED
+    if search.kind != FERRO_FOUND:
+        return FERRO_ASK
+    ferro_operation_end(search)
+    return CKR_OK
 
 
 cdef CK_RV find_objects_final(Call *call) except *:
-    if call.session.operations[FERRO_FIND].kind == FERRO_IDLE:
-        return CKR_OPERATION_NOT_INITIALIZED
     return forget_operation(call)

@@ -68,6 +68,7 @@ cdef extern from "slots.h" nogil:
         int write_protected
 
     unsigned long long ferro_slot_stamp(ferro_slot *slot)
+    void ferro_slot_born(ferro_slot *slot)
     const ferro_kernel *ferro_slot_kernel(ferro_slot *slot)
     int ferro_slot_settled(ferro_slot *slot, unsigned long long *number)
     void ferro_slot_behind(ferro_slot *slot, const ferro_kernel *kernel, const void *words)
@@ -137,6 +138,36 @@ cdef extern from "snapshots.h" nogil:
     void ferro_snapshots_prepare()
     void ferro_snapshots_fork_child()
 
+cdef extern from "finds.h" nogil:
+    const int FERRO_FOUND_MOST
+
+    ctypedef struct ferro_wanted:
+        size_t used
+
+    ctypedef struct ferro_found:
+        unsigned long long stamp
+        CK_ULONG count
+        CK_ULONG at
+        CK_OBJECT_HANDLE *handles
+
+    ctypedef struct ferro_find_moment:
+        unsigned long long stamp
+
+    int ferro_wanted_add(ferro_wanted *wanted, CK_ATTRIBUTE_TYPE type, const void *value, size_t length)
+    int ferro_wanted_next(
+        const ferro_wanted *wanted, size_t *at, CK_ATTRIBUTE_TYPE *type, const void **value, size_t *length
+    )
+    ferro_found *ferro_found_make(const CK_OBJECT_HANDLE *handles, CK_ULONG count, unsigned long long stamp)
+    CK_ULONG ferro_found_take(ferro_found *found, CK_OBJECT_HANDLE *out, CK_ULONG room)
+    void ferro_find_note(ferro_slot *slot, ferro_find_moment *moment)
+    ferro_found *ferro_finds_read(ferro_slot *slot, const ferro_wanted *wanted)
+    void ferro_finds_keep(
+        ferro_slot *slot, const ferro_wanted *wanted, const ferro_found *found, const ferro_find_moment *before
+    )
+    void ferro_finds_forget_slot(const ferro_slot *slot)
+    void ferro_finds_prepare()
+    void ferro_finds_fork_child()
+
 cdef extern from "sessions.h" nogil:
     const int FERRO_FIND
     const int FERRO_ENCRYPT
@@ -152,6 +183,7 @@ cdef extern from "sessions.h" nogil:
     const int FERRO_IDLE
     const int FERRO_PYTHON
     const int FERRO_KERNEL
+    const int FERRO_FOUND
     const int FERRO_FRESH
     const int FERRO_PARTS
     const int FERRO_HELD_ONCE

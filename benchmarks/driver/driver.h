@@ -32,6 +32,7 @@ typedef struct worker {
 typedef struct run {
     const struct operation *operation;
     unsigned long size, parts;
+    unsigned long turns; /* of each thread in the measurements before */
     CK_SLOT_ID slot;
     CK_MECHANISM_TYPE mechanism;
     CK_OBJECT_HANDLE key, other;

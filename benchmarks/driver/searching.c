@@ -123,15 +123,18 @@ static int token_object_step(worker *self) { return create_step(self, CK_TRUE); 
 /* Another one of the `size` objects in each turn, far from the one before. */
 static unsigned long another(worker *self) { return (self->turn++ * 7919UL) % self->run->size; }
 
-static int find_label_step(worker *self) {
+static int find_label_of(worker *self, unsigned long number) {
     char label[64];
-    CK_ATTRIBUTE wanted = {CKA_LABEL, label, label_of(another(self), label)};
+    CK_ATTRIBUTE wanted = {CKA_LABEL, label, label_of(number, label)};
     CK_OBJECT_HANDLE object;
     CK_ULONG found = 0;
     CK_RV rv = find(self->session, &wanted, &object, 1, &found);
 
     return rv == CKR_OK && found == 1 ? 0 : stopped(self, "C_FindObjects", rv != CKR_OK ? rv : CKR_OBJECT_HANDLE_INVALID);
 }
+
+static int find_label_step(worker *self) { return find_label_of(self, another(self)); }
+static int find_same_label_step(worker *self) { return find_label_of(self, self->index); }
 
 static int find_id_step(worker *self) {
     unsigned long number = another(self);
@@ -252,6 +255,7 @@ const operation search_operations[] = {
     {"session-object", NULL, session_open, session_object_step, session_close, NULL},
     {"token-object", NULL, session_open, token_object_step, session_close, NULL},
     {"find-label", NULL, session_open, find_label_step, session_close, NULL},
+    {"find-same-label", NULL, session_open, find_same_label_step, session_close, NULL},
     {"find-id", NULL, session_open, find_id_step, session_close, NULL},
     {"read", read_prepare, session_open, read_step, session_close, NULL},
     {NULL, NULL, NULL, NULL, NULL, NULL},

@@ -91,6 +91,8 @@ class Access:
         self._epoch = 0
         # The commit at which the incarnation was last taken over.
         self._followed = 0
+        # The commit as of which the incarnation is certain; -1 when it has to be looked at.
+        self._certain = -1
         # Whether the last listing showed this token as the free one.
         self.listed_free = False
 
@@ -113,6 +115,7 @@ class Access:
                 self._database = self._public = None
                 self._epoch += 1
                 self._followed = 0
+                self._certain = -1
             if self._database is None or self._public is None:
                 self._database, self._public = self._opened_file()
             return self._database, self._public
@@ -162,9 +165,12 @@ class Access:
     @contextmanager
     def _reading(self) -> Iterator[tuple[sqlite3.Connection, PublicKeys, PrivateKeys | None]]:
         database, public = self._open()
+        before = database.settled()
         with self._keys() as private, database.read() as (db, records):
             self._same_incarnation(records, public)
             incarnation = public.incarnation
+            if before is not None and database.settled() == before:
+                self._certain = before
             try:
                 yield db, public, _of_this(private, public)
             except DeviceError:

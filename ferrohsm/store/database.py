@@ -182,6 +182,10 @@ class Database:
         """Say whether the file that was opened is still the token's: it may have been deleted or replaced."""
         return files.identity(self.path) == self._identity
 
+    def settled(self) -> int | None:
+        """Return the number of the last commit if shared memory tells it, None if the file must be asked."""
+        return self._generation.settled()
+
     # Transactions
 
     @contextmanager
@@ -265,6 +269,19 @@ class Database:
             pause = min(pause * 1.5, 0.02)
 
     # Connections
+
+    def borrow(self) -> sqlite3.Connection | None:
+        """Return an idle connection for single statements, None when there is none; `give_back` ends it."""
+        self._own()
+        with self._lock:
+            if self._forking or not self._idle or self._rest is not None:
+                return None
+            self._used += 1
+            return self._idle.pop()
+
+    def give_back(self, db: sqlite3.Connection, *, sound: bool) -> None:
+        """Keep what was borrowed for the next call if it is `sound`, else close it."""
+        self._give(db, sound)
 
     def open(self) -> None:
         """Open the file once, migrate it if it is older, and see that it is ours."""

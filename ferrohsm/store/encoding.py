@@ -77,6 +77,25 @@ def decode(data: bytes | bytearray | memoryview, *, secret: bool = False) -> Att
     return attributes
 
 
+def compare(data: bytes, wanted: list[tuple[int, Value]]) -> bool | None:
+    """Say whether an encoding that is known to be whole has the values of `wanted`, ascending by type.
+
+    None when that has to be seen from the decoded attributes: one is not there, or is a template.
+    """
+    at, end = _HEAD.size, len(data)
+    unpack, step = _ITEM.unpack_from, _ITEM.size
+    for number, value in wanted:
+        there = -1
+        while there < number and at < end:
+            there, kind, length = unpack(data, at)
+            at += step + length
+        if there != number or kind != _BYTES:
+            return None
+        if data[at - length : at] != value:
+            return False
+    return True
+
+
 def _template(view: memoryview, depth: int) -> tuple[tuple[int, Any], ...]:
     if depth > MAX_DEPTH:
         raise DeviceError("a stored object is damaged: templates nested too deep")

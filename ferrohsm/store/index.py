@@ -24,7 +24,7 @@ MAX_OID = (1 << 48) - 1
 FIRST = bytes(TAG_SIZE + OID_SIZE)
 LAST = b"\xff" * (TAG_SIZE + OID_SIZE)
 
-_TYPE = struct.Struct("<Q")
+TYPE = struct.Struct("<Q")
 _CERTIFICATE = ck.CKO_CERTIFICATE.to_bytes(8, "little")
 _INDEXED = (
     # In the order of how much each leaves, so that a search starts with the best it has.
@@ -62,12 +62,12 @@ def items(attributes: Mapping[int, Value], private: bool) -> list[bytes]:
     if attributes.get(ck.CKA_CLASS) == _CERTIFICATE:
         value = attributes.get(ck.CKA_VALUE)
         if value and isinstance(value, bytes):
-            chosen.append(_TYPE.pack(ck.CKA_VALUE) + value)
+            chosen.append(TYPE.pack(ck.CKA_VALUE) + value)
     for number in _INDEXED:
         value = attributes.get(number)
         if value and isinstance(value, bytes):
-            chosen.append(_TYPE.pack(number) + value)
-    chosen.append(_TYPE.pack(ck.CKA_PRIVATE) + (b"\1" if private else b"\0"))
+            chosen.append(TYPE.pack(number) + value)
+    chosen.append(TYPE.pack(ck.CKA_PRIVATE) + (b"\1" if private else b"\0"))
     return chosen
 
 

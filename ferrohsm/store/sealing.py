@@ -7,12 +7,16 @@ one key a purpose: for MACs (HMAC-SHA-256), for the blind index and for sealing 
 
 from __future__ import annotations
 
-import hmac
 import os
 from _thread import allocate_lock
 from typing import TYPE_CHECKING
 
 from ferrohsm.errors import DeviceError, DeviceRemoved, UserNotLoggedIn
+
+try:
+    from _hashlib import hmac_digest  # what `hmac.digest` calls, without its detour
+except ImportError:  # an interpreter without OpenSSL
+    from hmac import digest as hmac_digest  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -26,7 +30,7 @@ TAG_SIZE = 12
 
 def mac(key: bytes | bytearray, data: bytes | bytearray) -> bytes:
     """Return HMAC-SHA-256."""
-    return hmac.digest(key, data, "sha256")
+    return hmac_digest(key, data, "sha256")
 
 
 def wipe(buffer: bytearray) -> None:

@@ -16,6 +16,7 @@ from ferrohsm.errors import DeviceError, ObjectHandleInvalid, UserNotLoggedIn
 from ferrohsm.store.access import Access
 from ferrohsm.store.database import Transaction
 from ferrohsm.store.encoding import decode, same
+from ferrohsm.store.glance import glance, named
 from ferrohsm.store.index import Chain, intersect, items, keys_of
 from ferrohsm.store.records import Row, open_attributes, open_secrets, pack
 from ferrohsm.store.sealing import PrivateKeys, PublicKeys, wipe
@@ -103,6 +104,9 @@ class TokenStore(Access):
     async def search(self, template: Template, after: int, limit: int) -> list[int]:
         """Return up to `limit` objects above `after`, ascending; private ones only after the user's login."""
         wanted = dict(template)
+        few = self._glance(wanted, after)
+        if few is not None and len(few) < limit:
+            return few
         found: list[int] = []
         with self._reading() as (db, public, private):
             chain = Chain(db, public.chain_key)
@@ -120,6 +124,28 @@ class TokenStore(Access):
                 for stream in streams:
                     stream.close()  # type: ignore[attr-defined]
         return found
+
+    def _glance(self, wanted: Attributes, after: int) -> list[int] | None:
+        """Search the short way; None when that has no answer."""
+        item = named(wanted)
+        if item is None:
+            return None
+        database, public = self._open()
+        number = database.settled()
+        if number is None or number != self._certain:
+            return None
+        private = self._private
+        if private is None:
+            found = glance(database, self._name, public, None, item, wanted, after)
+        elif private.incarnation != public.incarnation:
+            return None
+        else:
+            try:
+                with private:
+                    found = glance(database, self._name, public, private, item, wanted, after)
+            except UserNotLoggedIn:
+                return None
+        return found if database.settled() == number else None
 
     def _streams(
         self, chain: Chain, wanted: Attributes, after: int, public: PublicKeys, private: PrivateKeys | None

@@ -331,6 +331,7 @@ void ferro_sessions_forget_slot(ferro_slot *slot)
     ferro_slot_moved(slot);
     ferro_decisions_forget_slot(slot);
     ferro_snapshots_forget_slot(slot);
+    ferro_finds_forget_slot(slot);
     ferro_slot_moved(slot);
     ferro_sessions_look_through(slot);
 }
@@ -435,6 +436,8 @@ CK_RV ferro_session_info(CK_SESSION_HANDLE handle, CK_SESSION_INFO *info)
 
 void ferro_operation_clear(ferro_operation *operation)
 {
+    if (operation->kind == FERRO_FOUND)
+        free(operation->object);
     ferro_wipe_free(operation->held, operation->held_length);
     free(operation->input);
     free(operation->signature);

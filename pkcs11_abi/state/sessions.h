@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #include "decisions.h"
+#include "finds.h"
 #include "pkcs11.h"
 #include "slots.h"
 
@@ -29,8 +30,9 @@ enum {
     FERRO_OPERATIONS
 };
 
-/* What an operation is made of: an object of the core's, or the session's memo with a kernel's operation. */
-enum { FERRO_IDLE, FERRO_PYTHON, FERRO_KERNEL };
+/* What an operation is made of: an object of the core's, the session's memo with a kernel's operation, or the objects
+ * that a search has found. */
+enum { FERRO_IDLE, FERRO_PYTHON, FERRO_KERNEL, FERRO_FOUND };
 
 /* How far it has come. */
 enum { FERRO_FRESH, FERRO_PARTS, FERRO_HELD_ONCE, FERRO_HELD_FINISH };
@@ -39,7 +41,7 @@ typedef struct ferro_operation {
     int kind;
     int phase;
     void *object;               /* FERRO_PYTHON: an owned reference, touched only with the interpreter's lock;
-                                   FERRO_KERNEL: the session's memo */
+                                   FERRO_KERNEL: the session's memo; FERRO_FOUND: a ferro_found, owned */
     unsigned char *held;        /* a result that did not fit yet (FERRO_HELD_...), wiped when it is given back */
     size_t held_length;
     unsigned long long held_epoch; /* the slot's login epoch then: after a logout the result is not given out */

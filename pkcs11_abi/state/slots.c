@@ -49,6 +49,13 @@ void ferro_slot_moved(ferro_slot *slot)
     ferro_unlock(&mutex);
 }
 
+void ferro_slot_born(ferro_slot *slot)
+{
+    ferro_lock(&mutex);
+    atomic_fetch_add_explicit(&slot->births, 1, memory_order_acq_rel);
+    ferro_unlock(&mutex);
+}
+
 void ferro_slot_behind(ferro_slot *slot, const ferro_kernel *kernel, const void *words)
 {
     ferro_lock(&mutex);

@@ -35,6 +35,8 @@ typedef struct ferro_slot {
     CK_ULONG rw_sessions;
     /* Moves with everything that this process does to logins and objects (decisions.h); read without a lock. */
     _Atomic unsigned long long stamp;
+    /* Moves with every object that this process makes: no decision rests on it, but what a search found does. */
+    _Atomic unsigned long long births;
     /* What computes for this slot without Python, or NULL. */
     _Atomic(const ferro_kernel *) kernel;
     /* The store's generation in shared memory, or NULL: the numbers of the commit that was begun and of the one that is
@@ -59,6 +61,14 @@ static inline unsigned long long ferro_slot_stamp(ferro_slot *slot)
 {
     return atomic_load_explicit(&slot->stamp, memory_order_acquire);
 }
+
+static inline unsigned long long ferro_slot_births(ferro_slot *slot)
+{
+    return atomic_load_explicit(&slot->births, memory_order_acquire);
+}
+
+/* An object was made, and the one who asked for it has not been told yet. */
+void ferro_slot_born(ferro_slot *slot);
 
 static inline const ferro_kernel *ferro_slot_kernel(ferro_slot *slot)
 {

@@ -1,5 +1,5 @@
 /* The C tables without Python, under a thread sanitizer: threads that use keys through memos, threads that destroy
- * keys, log in and out, close sessions, and one that reads and changes snapshots. The core is a flag for each key and
+ * keys, log in and out, close sessions, and all that read snapshots and search. The core is a flag for each key and
  * the kernel a count. What must hold: no key is used after the call that took its right away has returned.
  */
 #include <pthread.h>
@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "decisions.h"
+#include "finds.h"
 #include "handles.h"
 #include "sessions.h"
 #include "snapshots.h"
@@ -119,6 +120,32 @@ static void drop_object(int i)
         release(key);
 }
 
+/* Search for a key, from memory or by asking. Returns its handle or 0; *known is set when it came from memory. */
+static CK_OBJECT_HANDLE search(int i, int *known)
+{
+    ferro_wanted wanted = {0};
+    ferro_find_moment before;
+    CK_OBJECT_HANDLE handle = 0;
+    ferro_found *found;
+
+    CHECK(ferro_wanted_add(&wanted, CKA_ID, &i, sizeof i));
+    ferro_find_note(slot, &before);
+    found = ferro_finds_read(slot, &wanted);
+    *known = found != NULL;
+    if (found == NULL) {
+        pthread_mutex_lock(&core);
+        if (objects[i].parsed != NULL && (!objects[i].is_private || atomic_load(&logged_in)))
+            handle = atomic_load(&handles[i]);
+        pthread_mutex_unlock(&core);
+        CHECK((found = ferro_found_make(&handle, handle != 0, before.stamp)) != NULL);
+        ferro_finds_keep(slot, &wanted, found, &before);
+    }
+    handle = 0;
+    CHECK(ferro_found_take(found, &handle, 1) == found->count);
+    free(found);
+    return handle;
+}
+
 /* What begin_work does: ask the core and remember. Returns whether the core allowed it. */
 static int ask(int i, CK_OBJECT_HANDLE handle)
 {
@@ -157,7 +184,26 @@ static int ask(int i, CK_OBJECT_HANDLE handle)
 /* ---- threads ---- */
 
 static atomic_ulong dead[KEYS]; /* the last handle of this key whose end has been told */
+static atomic_ulong born[KEYS];  /* the last handle whose beginning has been told */
+static atomic_ulong dying[KEYS]; /* the last handle whose end has begun */
+static atomic_long known_searches;
 static atomic_int out;          /* odd: a logout has returned and no login has begun */
+
+/* What is found is there and may be seen; what is there and may be seen is found. */
+static void look_for(int i)
+{
+    CK_OBJECT_HANDLE began = atomic_load(&born[i]), ended = atomic_load(&dead[i]), found;
+    int was_out = atomic_load(&out), known;
+
+    found = search(i, &known);
+    if (!known)
+        return;
+    atomic_fetch_add(&known_searches, 1);
+    CHECK(found == 0 || found != ended);
+    CHECK(!(found != 0 && i % 2 && was_out % 2 && atomic_load(&out) == was_out));
+    if (i % 2 == 0 && began != 0)
+        CHECK(found >= began || atomic_load(&dying[i]) >= began);
+}
 
 static void use(CK_SESSION_HANDLE opened, int i)
 {
@@ -210,6 +256,7 @@ static void *user(void *seed)
         if (session == 0)
             CHECK(ferro_session_open(SLOT, CKF_SERIAL_SESSION, &session) == CKR_OK);
         use(session, (int)(random >> 16) % KEYS);
+        look_for((int)(random >> 20) % KEYS);
         if (n % 500 == 499) {
             ferro_session *closed;
             int last;
@@ -231,6 +278,7 @@ static void *destroyer(void *rounds)
     for (n = 0; n < *(long *)rounds; n++) {
         int i = (int)(n * 7 % KEYS);
         CK_OBJECT_HANDLE handle = atomic_load(&handles[i]);
+        atomic_store(&dying[i], handle);
         drop_object(i);
         ferro_handle_kill(slot, handle);
         atomic_store(&dead[i], handle);
@@ -239,6 +287,8 @@ static void *destroyer(void *rounds)
             atomic_fetch_add(&words[1], 1);
         }
         make_object(i);
+        ferro_slot_born(slot);
+        atomic_store(&born[i], atomic_load(&handles[i]));
         if (n % 3 == 0) {
             if (atomic_load(&logged_in)) {
                 atomic_store(&logged_in, 0);
@@ -271,6 +321,7 @@ int main(int argc, char **argv)
     ferro_sessions_prepare();
     ferro_decisions_prepare();
     ferro_snapshots_prepare();
+    ferro_finds_prepare();
     CHECK(ferro_slots_update(&view, 1, 0) == CKR_OK);
     slot = ferro_slot_find(SLOT, NULL);
     ferro_slot_behind(slot, &kernel, (const void *)words);
@@ -288,11 +339,13 @@ int main(int argc, char **argv)
             ferro_session_free(session);
     ferro_decisions_forget_all();
     ferro_snapshots_forget_slot(NULL);
+    ferro_finds_forget_slot(NULL);
     for (i = 0; i < KEYS; i++)
         drop_object(i);
     ferro_handles_kill_all();
     CHECK(atomic_load(&living) == 0);
     CHECK(atomic_load(&quick) > rounds / 10 && atomic_load(&asked) > rounds / 10);
+    CHECK(atomic_load(&known_searches) > rounds / 10);
     printf("%ld from memory, %ld asked\n", atomic_load(&quick), atomic_load(&asked));
     return 0;
 }

@@ -1,4 +1,4 @@
-"""The C tables of sessions, handles, decisions and snapshots under a thread sanitizer, without Python."""
+"""The C tables of sessions, handles, decisions, snapshots and searches under a thread sanitizer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = ROOT / "pkcs11_abi/state"
-TABLES = ("decisions.c", "handles.c", "sessions.c", "slots.c", "snapshots.c")
+TABLES = ("decisions.c", "finds.c", "handles.c", "sessions.c", "slots.c", "snapshots.c")
 ROUNDS = os.environ.get("FERROHSM_TABLE_ROUNDS", "1000")
 
 
