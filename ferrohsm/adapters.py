@@ -39,6 +39,8 @@ class Function:
 
     MESSAGE_ENCRYPT = 0x2
     MESSAGE_DECRYPT = 0x4
+    MESSAGE_SIGN = 0x8
+    MESSAGE_VERIFY = 0x10
     ENCRYPT = 0x100
     DECRYPT = 0x200
     DIGEST = 0x400

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ferrohsm.messages import BoundMessages
     from ferrohsm.parameters import Mechanism
     from ferrohsm.saved import Part
+    from ferrohsm.signed_messages import BoundSignatures
 
 __all__ = [
     "INVALID",
@@ -461,6 +462,29 @@ class Core:
         except BaseException:
             entry.release()
             raise
+
+    async def begin_signatures(
+        self, session: Session, function: int, mechanism: Mechanism, oid: int
+    ) -> BoundSignatures:
+        """``C_MessageSignInit`` and ``C_MessageVerifyInit``; `function` is the flag of either."""
+        from ferrohsm.signed_messages import BoundSignatures
+
+        self._check_there(session)
+        token = session.token
+        row = check_mechanism(token, mechanism.type, function)
+        entry = await token.objects.hold(oid, USES[function].no_key)
+        try:
+            check_key(row, function, entry)
+            bound = BoundSignatures(token, function, mechanism, entry)
+        except BaseException:
+            entry.release()
+            raise
+        try:
+            await bound.prepare()
+        except BaseException:
+            bound.close()
+            raise
+        return bound
 
     async def digest_key(self, session: Session, operation: BoundOperation, oid: int) -> None:
         """Feed a secret key's value into a digest (``C_DigestKey``)."""

@@ -62,6 +62,8 @@ class Use:
 USES: dict[int, Use] = {
     Function.MESSAGE_ENCRYPT: Use(ck.CKA_ENCRYPT, _SECRET),
     Function.MESSAGE_DECRYPT: Use(ck.CKA_DECRYPT, _SECRET),
+    Function.MESSAGE_SIGN: Use(ck.CKA_SIGN, _SECRET, _PRIVATE),
+    Function.MESSAGE_VERIFY: Use(ck.CKA_VERIFY, _SECRET, _PUBLIC),
     Function.ENCRYPT: Use(ck.CKA_ENCRYPT, _SECRET, _PUBLIC),
     Function.DECRYPT: Use(ck.CKA_DECRYPT, _SECRET, _PRIVATE),
     Function.SIGN: Use(ck.CKA_SIGN, _SECRET, _PRIVATE),

@@ -144,11 +144,18 @@ class Token:
         return self._initialized
 
     def mechanisms(self) -> dict[int, tuple[int, int, int]]:
-        """Return what the slot offers: the engine's mechanisms less what the configuration denies."""
+        """Return what the slot offers: the engine's mechanisms less what the configuration denies.
+
+        What signs also signs messages, one after the other: that needs nothing of the engine.
+        """
         if self._mechanisms is None:
+            from ferrohsm.signed_messages import message_flags
+
             offers = self._config.mechanisms.offers
             self._mechanisms = {
-                mechanism: info for mechanism, info in self.signer.mechanisms().items() if offers(mechanism)
+                mechanism: (smallest, largest, flags | message_flags(mechanism, flags))
+                for mechanism, (smallest, largest, flags) in self.signer.mechanisms().items()
+                if offers(mechanism)
             }
         return self._mechanisms
 

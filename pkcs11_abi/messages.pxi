@@ -1,6 +1,5 @@
-# Message-based encryption, decryption, signing and verifying functions (Sections 5.9, 5.11, 5.14 and 5.16). Encryption
-# and decryption are processes that last for many messages; what fails ends the message, not the process. For signing
-# and verifying the mechanism list has no CKF_MESSAGE_… flag, so no process can be begun.
+# Message-based encryption and decryption functions (Sections 5.9 and 5.11): processes that last for many messages. What
+# fails ends the message, not the process.
 
 from ferrohsm.parameters import MessageParameter
 
@@ -222,7 +221,7 @@ cdef void give_tag(Call *call, bytes tag, Places *places):
 
 
 cdef CK_RV end_messages(CK_SESSION_HANDLE handle, int operation) noexcept nogil:
-    """C_MessageEncryptFinal and C_MessageDecryptFinal."""
+    """C_MessageEncryptFinal and its like."""
     cdef Call call
     clear(&call)
     return alone(handle, operation, &call, end_messages_work, NULL)
@@ -360,63 +359,3 @@ cdef CK_RV C_DecryptMessageNext(
 
 cdef CK_RV C_MessageDecryptFinal(CK_SESSION_HANDLE hSession) noexcept nogil:
     return end_messages(hSession, FERRO_MESSAGE_DECRYPT)
-
-
-cdef CK_RV C_MessageSignInit(
-    CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_OBJECT_HANDLE hKey
-) noexcept nogil:
-    return refuse(hSession)
-
-
-cdef CK_RV C_SignMessage(
-    CK_SESSION_HANDLE hSession, CK_VOID_PTR pParameter, CK_ULONG ulParameterLen, CK_BYTE_PTR pData, CK_ULONG
-    ulDataLen, CK_BYTE_PTR pSignature, CK_ULONG_PTR pulSignatureLen
-) noexcept nogil:
-    return refuse(hSession)
-
-
-cdef CK_RV C_SignMessageBegin(
-    CK_SESSION_HANDLE hSession, CK_VOID_PTR pParameter, CK_ULONG ulParameterLen
-) noexcept nogil:
-    return refuse(hSession)
-
-
-cdef CK_RV C_SignMessageNext(
-    CK_SESSION_HANDLE hSession, CK_VOID_PTR pParameter, CK_ULONG ulParameterLen, CK_BYTE_PTR pData, CK_ULONG
-    ulDataLen, CK_BYTE_PTR pSignature, CK_ULONG_PTR pulSignatureLen
-) noexcept nogil:
-    return refuse(hSession)
-
-
-cdef CK_RV C_MessageSignFinal(CK_SESSION_HANDLE hSession) noexcept nogil:
-    return refuse(hSession)
-
-
-cdef CK_RV C_MessageVerifyInit(
-    CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_OBJECT_HANDLE hKey
-) noexcept nogil:
-    return refuse(hSession)
-
-
-cdef CK_RV C_VerifyMessage(
-    CK_SESSION_HANDLE hSession, CK_VOID_PTR pParameter, CK_ULONG ulParameterLen, CK_BYTE_PTR pData, CK_ULONG
-    ulDataLen, CK_BYTE_PTR pSignature, CK_ULONG ulSignatureLen
-) noexcept nogil:
-    return refuse(hSession)
-
-
-cdef CK_RV C_VerifyMessageBegin(
-    CK_SESSION_HANDLE hSession, CK_VOID_PTR pParameter, CK_ULONG ulParameterLen
-) noexcept nogil:
-    return refuse(hSession)
-
-
-cdef CK_RV C_VerifyMessageNext(
-    CK_SESSION_HANDLE hSession, CK_VOID_PTR pParameter, CK_ULONG ulParameterLen, CK_BYTE_PTR pData, CK_ULONG
-    ulDataLen, CK_BYTE_PTR pSignature, CK_ULONG ulSignatureLen
-) noexcept nogil:
-    return refuse(hSession)
-
-
-cdef CK_RV C_MessageVerifyFinal(CK_SESSION_HANDLE hSession) noexcept nogil:
-    return refuse(hSession)

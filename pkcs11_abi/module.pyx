@@ -45,6 +45,7 @@ include "keys.pxi"
 include "random.pxi"
 include "parallel.pxi"
 include "messages.pxi"
+include "signed_messages.pxi"
 include "asynchronous.pxi"
 
 # What the loader takes.

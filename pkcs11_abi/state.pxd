@@ -179,6 +179,8 @@ cdef extern from "sessions.h" nogil:
     const int FERRO_VERIFY_RECOVER
     const int FERRO_MESSAGE_ENCRYPT
     const int FERRO_MESSAGE_DECRYPT
+    const int FERRO_MESSAGE_SIGN
+    const int FERRO_MESSAGE_VERIFY
     const int FERRO_OPERATIONS
     const int FERRO_IDLE
     const int FERRO_PYTHON

@@ -472,6 +472,7 @@ CK_FLAGS ferro_operation_flag(int operation)
         CKF_FIND_OBJECTS, CKF_ENCRYPT,      CKF_DECRYPT,         CKF_DIGEST,
         CKF_SIGN,         CKF_SIGN_RECOVER, CKF_VERIFY,          CKF_VERIFY_RECOVER,
         CKF_MESSAGE_ENCRYPT,                CKF_MESSAGE_DECRYPT,
+        CKF_MESSAGE_SIGN,                   CKF_MESSAGE_VERIFY,
     };
     return flags[operation];
 }

@@ -417,6 +417,18 @@ def converses(workshop: Workshop, row: Row) -> None:
     p11("C_MessageDecryptFinal", session)
 
 
+def signs_messages(workshop: Workshop, row: Row) -> None:
+    public, private = key_for(workshop, row)
+    p11, session, data = workshop.p11, workshop.session, message(row)
+    p11("C_MessageSignInit", session, how(workshop, row), private)
+    p11("C_MessageVerifyInit", session, how(workshop, row), public)
+    for _ in range(2):
+        signature = p11.whole("C_SignMessage", session, None, 0, data, len(data))
+        p11("C_VerifyMessage", session, None, 0, data, len(data), signature, len(signature))
+    p11("C_MessageSignFinal", session)
+    p11("C_MessageVerifyFinal", session)
+
+
 EXERCISES: dict[int, Callable[[Workshop, Row], None]] = {
     Function.ENCRYPT: encrypts,
     Function.SIGN: signs,
@@ -428,6 +440,7 @@ EXERCISES: dict[int, Callable[[Workshop, Row], None]] = {
     Function.DERIVE: derives,
     Function.ENCAPSULATE: encapsulates,
     Function.MESSAGE_ENCRYPT: converses,
+    Function.MESSAGE_SIGN: signs_messages,
 }
 # These are done together with the one before.
 COUNTERPARTS = (
@@ -437,6 +450,8 @@ COUNTERPARTS = (
     | Function.UNWRAP
     | Function.DECAPSULATE
     | Function.MESSAGE_DECRYPT
+    | Function.MESSAGE_VERIFY
+    | ck.CKF_MULTI_MESSAGE
 )
 
 
