@@ -222,6 +222,32 @@ class MessageSigner(Protocol):
         """Start a process (``MESSAGE_ENCRYPT`` or ``MESSAGE_DECRYPT``)."""
 
 
+class AuthenticatedWrapSigner(Protocol):
+    """What a signer offers beside `HardwareSigner` when it wraps keys by authenticated encryption.
+
+    The mechanism's parameter is a `MessageParameter`; its generator is one that needs no counter.
+    """
+
+    async def authenticated_length(self, mechanism: Mechanism, wrapping: Key, target: Key) -> int:
+        """Return the exact length of the wrapped key, without its tag."""
+
+    async def wrap_authenticated(
+        self, mechanism: Mechanism, wrapping: Key, target: Key, associated: memoryview
+    ) -> tuple[bytes, bytes, bytes]:
+        """Return initialization vector, wrapped key and tag."""
+
+    async def unwrap_authenticated(
+        self,
+        mechanism: Mechanism,
+        unwrapping: Key,
+        wrapped: memoryview,
+        tag: bytes,
+        associated: memoryview,
+        attributes: Attributes,
+    ) -> Attributes:
+        """Return the attributes of the key that `wrapped` holds (class and type are in `attributes`)."""
+
+
 class EncapsulatingSigner(Protocol):
     """What a signer offers beside `HardwareSigner` when some of its mechanisms encapsulate keys."""
 

@@ -376,6 +376,43 @@ class Core:
         self._check_there(session)
         return await keys.unwrap_key(session, mechanism, unwrapping_oid, wrapped, template)
 
+    async def authenticated_length(
+        self, session: Session, mechanism: Mechanism, wrapping_oid: int, oid: int
+    ) -> int:
+        """Return the bytes of the wrapped key that `wrap_authenticated` would give."""
+        from ferrohsm import authenticated_wrapping as wrapping
+
+        self._check_there(session)
+        return await wrapping.authenticated_length(session, mechanism, wrapping_oid, oid)
+
+    async def wrap_authenticated(
+        self,
+        session: Session,
+        mechanism: Mechanism,
+        keys: tuple[int, int],
+        associated: memoryview,
+        limit: int,
+    ) -> tuple[bytes, bytes, bytes]:
+        """``C_WrapKeyAuthenticated``: vector, wrapped key (room for `limit` bytes) and tag."""
+        from ferrohsm import authenticated_wrapping as wrapping
+
+        self._check_there(session)
+        return await wrapping.wrap_authenticated(session, mechanism, keys, associated, limit)
+
+    async def unwrap_authenticated(
+        self,
+        session: Session,
+        mechanism: Mechanism,
+        unwrapping_oid: int,
+        wrapped: tuple[memoryview, bytes, memoryview],
+        template: Template,
+    ) -> int:
+        """``C_UnwrapKeyAuthenticated``; `wrapped` is data, tag and associated data."""
+        from ferrohsm import authenticated_wrapping as wrapping
+
+        self._check_there(session)
+        return await wrapping.unwrap_authenticated(session, mechanism, unwrapping_oid, wrapped, template)
+
     async def derive_key(
         self, session: Session, mechanism: Mechanism, base_oid: int, template: Template
     ) -> int:

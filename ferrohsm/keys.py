@@ -7,10 +7,10 @@ material, stamp what the way decides, put it into the registry.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from ferrohsm import constants as ck
-from ferrohsm.adapters import Attributes, Function, Template, Value
+from ferrohsm.adapters import Attributes, Function, Key, Template, Value
 from ferrohsm.attribute_kinds import CREATE, DERIVE, FALSE, GENERATE, TRUE, UNWRAP, is_true, number, ulong
 from ferrohsm.attributes import change, collapse, compose, merge
 from ferrohsm.derivation import (
@@ -264,7 +264,7 @@ def _stamp_generated(attributes: Attributes, mechanism: Mechanism) -> None:
 
 async def wrap_length(session: Session, mechanism: Mechanism, wrapping_oid: int, oid: int) -> int:
     """Return the length of what `wrap_key` would give, after all its checks."""
-    wrapping, target = await _hold_for_wrapping(session, mechanism, wrapping_oid, oid)
+    wrapping, target = await hold_for_wrapping(session, mechanism, wrapping_oid, oid)
     try:
         return await _length(session.token.signer.wrap_length(mechanism, wrapping.key, target.key))
     finally:
@@ -280,7 +280,7 @@ async def wrap_key(
     session: Session, mechanism: Mechanism, wrapping_oid: int, oid: int, limit: int | None
 ) -> bytes:
     """Wrap a key (``C_WrapKey``). Raises `BufferTooSmall` when it would be longer than `limit` bytes."""
-    wrapping, target = await _hold_for_wrapping(session, mechanism, wrapping_oid, oid)
+    wrapping, target = await hold_for_wrapping(session, mechanism, wrapping_oid, oid)
     signer = session.token.signer
     try:
         if (
@@ -294,9 +294,10 @@ async def wrap_key(
         target.release()
 
 
-async def _hold_for_wrapping(
+async def hold_for_wrapping(
     session: Session, mechanism: Mechanism, wrapping_oid: int, oid: int
 ) -> tuple[Entry, Entry]:
+    """Return the wrapping key and the one to wrap, held and checked."""
     row = check_mechanism(session.token, mechanism.type, Function.WRAP)
     wrapping = await hold_key(session, wrapping_oid, Function.WRAP)
     try:
@@ -325,6 +326,21 @@ async def unwrap_key(
     session: Session, mechanism: Mechanism, unwrapping_oid: int, wrapped: memoryview, template: Template
 ) -> int:
     """Unwrap a key (``C_UnwrapKey``)."""
+
+    def unwrap(key: Key, attributes: Attributes) -> Awaitable[Attributes]:
+        return session.token.signer.unwrap(mechanism, key, wrapped, attributes)
+
+    return await unwrapped_key(session, mechanism, unwrapping_oid, template, unwrap)
+
+
+async def unwrapped_key(
+    session: Session,
+    mechanism: Mechanism,
+    unwrapping_oid: int,
+    template: Template,
+    unwrap: Callable[[Key, Attributes], Awaitable[Attributes]],
+) -> int:
+    """Make the key that `unwrap` finds with the unwrapping key."""
     token = session.token
     row = check_mechanism(token, mechanism.type, Function.UNWRAP)
     unwrapping = await hold_key(session, unwrapping_oid, Function.UNWRAP)
@@ -336,7 +352,7 @@ async def unwrap_key(
         if number(attributes[ck.CKA_CLASS]) not in (ck.CKO_SECRET_KEY, ck.CKO_PRIVATE_KEY):
             raise TemplateInconsistent("only secret and private keys are unwrapped")
         await check_create(session, attributes)
-        made = await token.signer.unwrap(mechanism, unwrapping.key, wrapped, dict(attributes))
+        made = await unwrap(unwrapping.key, dict(attributes))
     finally:
         unwrapping.release()
     try:

@@ -342,6 +342,25 @@ cdef extern from "pkcs11.h" nogil:
         CK_BYTE *pMAC
         CK_ULONG ulMACLen
 
+    ctypedef struct CK_GCM_WRAP_PARAMS:
+        CK_BYTE *pIv
+        CK_ULONG ulIvLen
+        CK_ULONG ulIvFixedBits
+        CK_ULONG ivGenerator
+        CK_BYTE *pAAD
+        CK_ULONG ulAADLen
+        CK_ULONG ulTagBits
+
+    ctypedef struct CK_CCM_WRAP_PARAMS:
+        CK_ULONG ulDataLen
+        CK_BYTE *pNonce
+        CK_ULONG ulNonceLen
+        CK_ULONG ulNonceFixedBits
+        CK_ULONG nonceGenerator
+        CK_BYTE *pAAD
+        CK_ULONG ulAADLen
+        CK_ULONG ulMACLen
+
     ctypedef struct CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS:
         CK_BYTE *pNonce
         CK_ULONG ulNonceLen
@@ -350,6 +369,8 @@ cdef extern from "pkcs11.h" nogil:
     # Constants.
     const CK_FLAGS CKF_END_OF_MESSAGE
     const CK_ULONG CKG_NO_GENERATE
+    const CK_MECHANISM_TYPE CKM_AES_GCM
+    const CK_MECHANISM_TYPE CKM_AES_CCM
     const CK_ULONG CK_UNAVAILABLE_INFORMATION
     const CK_MECHANISM_TYPE CKM_TLS12_MASTER_KEY_DERIVE
     const CK_MECHANISM_TYPE CKM_TLS12_KEY_AND_MAC_DERIVE

@@ -83,6 +83,9 @@ cdef CK_RV C_WrapKey(
 
 
 cdef CK_RV wrap_key(Call *call) except *:
+    cdef CK_MECHANISM value = call.mechanism[0]
+    if has_wrap_structure(&value):
+        return wrap_with_structure(call, &value)
     mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
     wrapping = object_id(call.session, call.key, errors.WrappingKeyHandleInvalid)
     target = object_id(call.session, call.other, errors.KeyHandleInvalid)
@@ -114,6 +117,9 @@ cdef CK_RV C_UnwrapKey(
 
 
 cdef CK_RV unwrap_key(Call *call) except *:
+    cdef CK_MECHANISM value = call.mechanism[0]
+    if has_wrap_structure(&value):
+        return unwrap_with_structure(call, &value)
     mechanism, template = read_mechanism(call.mechanism), read_template(call.template, call.count)
     unwrapping = object_id(call.session, call.key, errors.UnwrappingKeyHandleInvalid)
     session = core_session(call.session)
@@ -255,18 +261,3 @@ cdef CK_RV decapsulate_key(Call *call) except *:
     finally:
         release_view(ciphertext)
     return hand_out(call, made, call.made)
-
-
-cdef CK_RV C_WrapKeyAuthenticated(
-    CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_OBJECT_HANDLE hWrappingKey, CK_OBJECT_HANDLE hKey,
-    CK_BYTE_PTR pAssociatedData, CK_ULONG ulAssociatedDataLen, CK_BYTE_PTR pWrappedKey, CK_ULONG_PTR pulWrappedKeyLen
-) noexcept nogil:
-    return refuse(hSession)
-
-
-cdef CK_RV C_UnwrapKeyAuthenticated(
-    CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMechanism, CK_OBJECT_HANDLE hUnwrappingKey, CK_BYTE_PTR pWrappedKey,
-    CK_ULONG ulWrappedKeyLen, CK_ATTRIBUTE_PTR pTemplate, CK_ULONG ulAttributeCount, CK_BYTE_PTR pAssociatedData,
-    CK_ULONG ulAssociatedDataLen, CK_OBJECT_HANDLE_PTR phKey
-) noexcept nogil:
-    return refuse(hSession)

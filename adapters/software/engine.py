@@ -291,6 +291,37 @@ class Engine:
         row = _row(mechanism, Function.UNWRAP)
         return await wrap.unwrap(self.begin, row, mechanism, unwrapping, wrapped, attributes)
 
+    async def authenticated_length(self, mechanism: Mechanism, wrapping: Key, target: Key) -> int:
+        """Return the length of a wrapped key without its tag."""
+        from ferrohsm_adapters.software import authenticated_wrap
+
+        _authenticated_row(mechanism, Function.WRAP)
+        return authenticated_wrap.length(mechanism, target)
+
+    async def wrap_authenticated(
+        self, mechanism: Mechanism, wrapping: Key, target: Key, associated: memoryview
+    ) -> tuple[bytes, bytes, bytes]:
+        """Return initialization vector, wrapped key and tag."""
+        from ferrohsm_adapters.software import authenticated_wrap
+
+        row = _authenticated_row(mechanism, Function.WRAP)
+        return authenticated_wrap.wrap(row, mechanism, wrapping, target, associated)
+
+    async def unwrap_authenticated(
+        self,
+        mechanism: Mechanism,
+        unwrapping: Key,
+        wrapped: memoryview,
+        tag: bytes,
+        associated: memoryview,
+        attributes: Attributes,
+    ) -> Attributes:
+        """Return the attributes of the key that `wrapped` holds."""
+        from ferrohsm_adapters.software import authenticated_wrap
+
+        row = _authenticated_row(mechanism, Function.UNWRAP)
+        return authenticated_wrap.unwrap(row, mechanism, unwrapping, (wrapped, tag, associated), attributes)
+
     async def derive(self, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
         """Return the attributes to add to the derived key."""
         row = _row(mechanism, Function.DERIVE)
@@ -395,4 +426,12 @@ def _row(mechanism: Mechanism, function: int) -> Row:
         raise MechanismParamInvalid
     if lengths is not None and len(mechanism.parameter or b"") not in lengths:
         raise MechanismParamInvalid
+    return row
+
+
+def _authenticated_row(mechanism: Mechanism, function: int) -> Row:
+    """Return the row of a mechanism that wraps, or unwraps, by authenticated encryption."""
+    row = ROWS.get(mechanism.type)
+    if row is None or not row.functions & function or not row.functions & Function.MESSAGE_ENCRYPT:
+        raise MechanismInvalid
     return row

@@ -48,7 +48,7 @@ _SECRETS_ONLY = (*_ZERO_PADDED, ck.CKM_RSA_PKCS, ck.CKM_RSA_PKCS_OAEP)
 
 async def wrap(begin: Begin, row: Row, mechanism: Mechanism, wrapping: Key, target: Key) -> bytes:
     """Return the wrapped form of `target`; `begin` starts the encryptions that this takes."""
-    payload = _payload(mechanism, target)
+    payload = payload_of(mechanism, target)
     try:
         if row.family == "rsa_aes_key_wrap":
             return await _wrap_rsa_aes(begin, mechanism.parameter, wrapping, payload)
@@ -67,7 +67,7 @@ async def wrap(begin: Begin, row: Row, mechanism: Mechanism, wrapping: Key, targ
 
 def wrap_length(row: Row, mechanism: Mechanism, wrapping: Key, target: Key) -> int:
     """Return the length of what `wrap` gives."""
-    payload = _payload(mechanism, target)
+    payload = payload_of(mechanism, target)
     length = len(payload)
     wipe(payload)
     if row.family in ("rsa", "rsa_aes_key_wrap"):
@@ -123,10 +123,10 @@ async def unwrap(
             return from_private_key_info(_without_padding(mechanism, payload), attributes)
         finally:
             wipe(payload)
-    return _secret(mechanism, payload, attributes)
+    return secret_of(mechanism, payload, attributes)
 
 
-def _payload(mechanism: Mechanism, target: Key) -> bytearray:
+def payload_of(mechanism: Mechanism, target: Key) -> bytearray:
     """Return what is wrapped, in a copy to be wiped."""
     kind = number(target.attributes, ck.CKA_CLASS)
     if kind == ck.CKO_SECRET_KEY:
@@ -136,7 +136,7 @@ def _payload(mechanism: Mechanism, target: Key) -> bytearray:
     return private_key_info(target)
 
 
-def _secret(mechanism: Mechanism, payload: bytearray, attributes: Attributes) -> Attributes:
+def secret_of(mechanism: Mechanism, payload: bytearray, attributes: Attributes) -> Attributes:
     """Return a secret key's attributes; padding that the mechanism cannot undo is cut by the template.
 
     "If any length conflict occurs between the key type …, the output from the unwrapping mechanism, or the
