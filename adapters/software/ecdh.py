@@ -22,21 +22,32 @@ def derive(
 ) -> Attributes:
     """Return the attributes of the key agreed with the other party's public key."""
     parameter: Ecdh1 = mechanism.parameter
-    name, sp800 = checked_kdf(parameter.kdf, parameter.shared_data)
-    length = wanted_length(attributes)
-    if name is not None and length is None:
-        length = HASHES[name].length
+    name, length = _wanted(parameter, attributes)
     if kernels is not None:
         made = kernels.derive(mechanism.type, parameter, base, length or 0)
         if made is not None:
             return derived_key(made, attributes, leading=name is not None)
-    secret = _agree(base, parameter.public_data)
+    return derived(parameter, _agree(base, parameter.public_data), attributes)
+
+
+def _wanted(parameter: Ecdh1, attributes: Attributes) -> tuple[str | None, int | None]:
+    """Return the hash of the key derivation function, None without one, and the length of the key."""
+    name, _ = checked_kdf(parameter.kdf, parameter.shared_data)
+    length = wanted_length(attributes)
+    return name, HASHES[name].length if name is not None and length is None else length
+
+
+def derived(parameter: Ecdh1, secret: bytearray, attributes: Attributes) -> Attributes:
+    """Return the attributes of the key derived from the shared `secret`, which is wiped."""
+    name, length = _wanted(parameter, attributes)
     if name is None or length is None:
         # The shared secret is cut at its leading end.
         return derived_key(secret, attributes, leading=False)
     value = bytearray(length)
     try:
-        _kdf(name, sp800, length, parameter.shared_data).derive_into(secret, value)
+        _kdf(
+            name, checked_kdf(parameter.kdf, parameter.shared_data)[1], length, parameter.shared_data
+        ).derive_into(secret, value)
     finally:
         wipe(secret)
     return derived_key(value, attributes, leading=True)

@@ -224,7 +224,7 @@ class Engine:
 
     async def begin(self, function: int, mechanism: Mechanism, key: Key | None) -> Operation:
         """Start an operation (see `ferrohsm.adapters.HardwareSigner`)."""
-        row = _row(mechanism, function)
+        row = checked_row(mechanism, function)
         if self.kernels is not None:
             operation = self.kernels.begin(function, mechanism.type, mechanism.parameter, key)
             if operation is not None:
@@ -247,7 +247,7 @@ class Engine:
 
     async def generate_key(self, mechanism: Mechanism, attributes: Attributes) -> Attributes:
         """Return value, length and check value of a new secret key."""
-        row = _row(mechanism, Function.GENERATE)
+        row = checked_row(mechanism, Function.GENERATE)
         if row.family == "pbkdf2":
             from ferrohsm_adapters.software import passwords
 
@@ -262,7 +262,7 @@ class Engine:
         """Return the attributes to add to the public and to the private key."""
         from ferrohsm_adapters.software import pairs
 
-        return pairs.generate_pair(_row(mechanism, Function.GENERATE_KEY_PAIR), public, self.kernels)
+        return pairs.generate_pair(checked_row(mechanism, Function.GENERATE_KEY_PAIR), public, self.kernels)
 
     async def complete(self, attributes: Attributes) -> Attributes:
         """Check the material of an object that is brought in and return the attributes to add."""
@@ -274,13 +274,13 @@ class Engine:
         """Return the wrapped form of `target`."""
         from ferrohsm_adapters.software import wrap
 
-        return await wrap.wrap(self.begin, _row(mechanism, Function.WRAP), mechanism, wrapping, target)
+        return await wrap.wrap(self.begin, checked_row(mechanism, Function.WRAP), mechanism, wrapping, target)
 
     def wrap_length(self, mechanism: Mechanism, wrapping: Key, target: Key) -> int:
         """Return the exact length of what `wrap` would give."""
         from ferrohsm_adapters.software import wrap
 
-        return wrap.wrap_length(_row(mechanism, Function.WRAP), mechanism, wrapping, target)
+        return wrap.wrap_length(checked_row(mechanism, Function.WRAP), mechanism, wrapping, target)
 
     async def unwrap(
         self, mechanism: Mechanism, unwrapping: Key, wrapped: memoryview, attributes: Attributes
@@ -288,7 +288,7 @@ class Engine:
         """Return the attributes of the key that `wrapped` holds."""
         from ferrohsm_adapters.software import wrap
 
-        row = _row(mechanism, Function.UNWRAP)
+        row = checked_row(mechanism, Function.UNWRAP)
         return await wrap.unwrap(self.begin, row, mechanism, unwrapping, wrapped, attributes)
 
     async def authenticated_length(self, mechanism: Mechanism, wrapping: Key, target: Key) -> int:
@@ -324,7 +324,7 @@ class Engine:
 
     async def derive(self, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
         """Return the attributes to add to the derived key."""
-        row = _row(mechanism, Function.DERIVE)
+        row = checked_row(mechanism, Function.DERIVE)
         if row.family == "ecdh":
             from ferrohsm_adapters.software import ecdh
 
@@ -339,7 +339,7 @@ class Engine:
         """Return the exact length of the ciphertext that `encapsulate` would give."""
         from ferrohsm_adapters.software import ml_kem
 
-        _row(mechanism, Function.ENCAPSULATE)
+        checked_row(mechanism, Function.ENCAPSULATE)
         return ml_kem.encapsulated_length(public)
 
     async def encapsulate(
@@ -348,7 +348,7 @@ class Engine:
         """Return the ciphertext and the attributes of the new key."""
         from ferrohsm_adapters.software import ml_kem
 
-        _row(mechanism, Function.ENCAPSULATE)
+        checked_row(mechanism, Function.ENCAPSULATE)
         return ml_kem.encapsulate(public, attributes)
 
     async def decapsulate(
@@ -357,7 +357,7 @@ class Engine:
         """Return the attributes of the key that `ciphertext` holds."""
         from ferrohsm_adapters.software import ml_kem
 
-        _row(mechanism, Function.DECAPSULATE)
+        checked_row(mechanism, Function.DECAPSULATE)
         return ml_kem.decapsulate(private, ciphertext, attributes)
 
     async def random(self, length: int) -> bytes:
@@ -415,7 +415,7 @@ def _derived(row: Row, mechanism: Mechanism, base: Key, attributes: Attributes) 
     return material.public_half(base)
 
 
-def _row(mechanism: Mechanism, function: int) -> Row:
+def checked_row(mechanism: Mechanism, function: int) -> Row:
     """Return the mechanism's row, its function and the shape of its parameter checked."""
     row = ROWS.get(mechanism.type)
     if row is None or not row.functions & function:

@@ -21,6 +21,8 @@ from ferrohsm_adapters.software.material import (
 if TYPE_CHECKING:
     from ferrohsm_adapters.software.engine import Kernels
 
+_KERNELS_LARGEST = 4096  # bytes of a key that the kernels make
+
 
 def generate(row: Row, mechanism: Mechanism, attributes: Attributes, kernels: Kernels | None) -> Attributes:
     """Return value, length and check value of a new secret key."""
@@ -33,6 +35,7 @@ def generate(row: Row, mechanism: Mechanism, attributes: Attributes, kernels: Ke
     if not secret_length_allowed(row.produces, length):
         raise KeySizeRange
     # The kernels write into memory that can be wiped; `os.urandom` leaves its own copy behind.
-    made = None if kernels is None else kernels.generate_key(mechanism.type, attributes)
+    asked = kernels if length <= _KERNELS_LARGEST else None
+    made = None if asked is None else asked.generate_key(mechanism.type, attributes)
     value = bytearray(os.urandom(length)) if made is None else made[ck.CKA_VALUE]
     return secret_attributes(row.produces, with_parity(row.produces, value), attributes)

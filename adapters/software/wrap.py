@@ -42,6 +42,13 @@ Begin = Callable[[int, Mechanism, Key], Awaitable[Operation]]
 _BLOCK = 16
 _SEMIBLOCK = 8
 _ZERO_PADDED = (ck.CKM_AES_ECB, ck.CKM_AES_CBC)
+# The block that these ciphers pad to; there is always some padding.
+_ALWAYS_PADDED = {
+    ck.CKM_AES_CBC_PAD: _BLOCK,
+    ck.CKM_CAMELLIA_CBC_PAD: _BLOCK,
+    ck.CKM_DES_CBC_PAD: 8,
+    ck.CKM_DES3_CBC_PAD: 8,
+}
 _KEY_WRAPS = (ck.CKM_AES_KEY_WRAP, ck.CKM_AES_KEY_WRAP_PAD, ck.CKM_AES_KEY_WRAP_KWP)
 _SECRETS_ONLY = (*_ZERO_PADDED, ck.CKM_RSA_PKCS, ck.CKM_RSA_PKCS_OAEP)
 
@@ -83,8 +90,9 @@ def wrap_length(row: Row, mechanism: Mechanism, wrapping: Key, target: Key) -> i
         return _key_wrap_length(mechanism.type, length)
     if mechanism.type in _ZERO_PADDED:
         return -(-length // _BLOCK) * _BLOCK
-    if mechanism.type == ck.CKM_AES_CBC_PAD:
-        return length - length % _BLOCK + _BLOCK
+    block = _ALWAYS_PADDED.get(mechanism.type)
+    if block is not None:
+        return length - length % block + block
     if mechanism.type == ck.CKM_AES_GCM:
         return length + int(mechanism.parameter.tag_bits) // 8
     if mechanism.type == ck.CKM_AES_CCM:

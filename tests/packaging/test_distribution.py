@@ -49,8 +49,8 @@ def test_what_is_installed() -> None:
     names = {str(file) for file in installed.files if "__pycache__" not in str(file)}
     check({name for name in names if not name.startswith("..")})
     assert installed.metadata["License-Expression"] == "Apache-2.0"
-    (adapter,) = installed.entry_points.select(group="ferrohsm.adapters")
-    assert adapter.name == "software"
+    adapters = {adapter.name for adapter in installed.entry_points.select(group="ferrohsm.adapters")}
+    assert adapters == {"software", "tpm2"}
 
 
 @pytest.mark.soak

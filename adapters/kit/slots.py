@@ -1,0 +1,123 @@
+"""Tokens in a directory, kept as the software adapter keeps its own: PINs, objects, several processes.
+
+The keys' material is elsewhere: an object holds the device's reference to it, sealed like a secret.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ferrohsm.errors import GeneralError
+from ferrohsm.settings import Place
+
+if TYPE_CHECKING:
+    from ferrohsm.adapters import HardwareKeyStore, HardwareSigner
+    from ferrohsm.config import SlotSection
+    from ferrohsm.store.directory import TokenDirectory
+    from ferrohsm.store.token import TokenStore
+
+
+class Slot:
+    """A token of the directory, or the free one, on which the next token is made."""
+
+    __slots__ = ("description", "free", "id", "manufacturer", "signer", "store", "token")
+
+    def __init__(self, id: int, names: tuple[str, str], token: TokenStore, store: Any, signer: Any) -> None:
+        self.id = id
+        self.description, self.manufacturer = names
+        self.free = False
+        self.token = token
+        self.store: HardwareKeyStore = store
+        self.signer: HardwareSigner = signer
+
+
+class LocalSlots:
+    """The slots of an adapter whose tokens are in the section's ``data_dir``.
+
+    `around` makes the slot's store of the token's, for an adapter that adds to it.
+    """
+
+    def __init__(
+        self,
+        section: SlotSection,
+        signer: HardwareSigner,
+        *,
+        description: str,
+        manufacturer: str,
+        around: Callable[[TokenStore], Any] | None = None,
+    ) -> None:
+        self.path = local_path(section, "data_dir", section.name)
+        self._section = section
+        self._signer = signer
+        self._names = (description, manufacturer)
+        self._around = around
+        self._directory: TokenDirectory | None = None
+        self._slots: dict[str, Slot] = {}
+
+    def open(self) -> None:
+        """Open the directory, which is made if it is not there."""
+        from ferrohsm.store.directory import TokenDirectory
+
+        self._directory = TokenDirectory(self.path, self._section.config)
+
+    def slots(self) -> Sequence[Slot]:
+        """Return the tokens that are there now and the free slot, each the same object every time."""
+        directory = self._directory
+        if directory is None:
+            return []
+        tokens = directory.tokens()
+        found = {serial: self._slot(serial, id, token, free=False) for serial, id, token in tokens}
+        reserved = directory.reserved() if self._section.options.get("free_slot", True) else None
+        if reserved is not None and reserved[0] not in found:
+            found[reserved[0]] = self._slot(*reserved, free=True)
+        self._slots = found
+        return list(found.values())
+
+    async def close(self) -> None:
+        """Close every token."""
+        self._slots.clear()
+        directory, self._directory = self._directory, None
+        if directory is not None:
+            await directory.close()
+
+    def _slot(self, serial: str, id: int, token: TokenStore, *, free: bool) -> Slot:
+        slot = self._slots.get(serial)
+        if slot is None or slot.token is not token:
+            store = token if self._around is None else self._around(token)
+            slot = Slot(id, self._names, token, store, self._signer)
+        slot.free = free
+        return slot
+
+
+def local_path(section: SlotSection, option: str, default: str) -> str:
+    """Return a path of the section: absolute, ``~``, or beside the configuration file.
+
+    Without the option it is the folder `default` in the data directory. Raises `GeneralError`.
+    """
+    from ferrohsm.config import home, trusted_environment
+
+    config, value = section.config, section.options.get(option)
+    name = f"slots.{section.name}.{option}"
+    place = Place(config.path or "defaults", home(trusted_environment()))
+    if value is None:
+        if config.data_dir is None:
+            raise GeneralError(f"{name}: {config.data_problem or 'must be given where there is no data_dir'}")
+        return os.path.join(config.data_dir, default)
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise place.wrong(name, "must be a path")
+    return place.absolute(name, value)
+
+
+def checked_options(section: SlotSection, **known: type | tuple[type, ...]) -> None:
+    """Raise `GeneralError` for an option that is not known, with the nearest that is, or of a wrong type."""
+    place = Place(section.config.path or "defaults", None)
+    for option, value in section.options.items():
+        name = f"slots.{section.name}.{option}"
+        if option not in known:
+            raise place.unknown(name, [*known, "adapter"])
+        kinds = known[option] if isinstance(known[option], tuple) else (known[option],)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            words = " or ".join({str: "text", bool: "true or false"}.get(kind, "a number") for kind in kinds)
+            raise place.wrong(name, f"must be {words}")

@@ -1,0 +1,144 @@
+"""A token whose PINs are the TPM's: what opens it is sealed there, once for each PIN.
+
+The token's own store is opened not by the PIN but by a random secret. The TPM gives it out for the PIN's
+authorization value only, and counts wrong ones. A PIN that is changed seals the same secret anew.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from ferrohsm import constants as ck
+from ferrohsm.errors import DeviceError, DeviceRemoved, PinIncorrect, PinLocked, UserPinNotInitialized
+from ferrohsm.store import files
+
+if TYPE_CHECKING:
+    from ferrohsm.adapters import TokenStatus
+    from ferrohsm.config import Config
+    from ferrohsm.store.token import TokenStore
+    from ferrohsm_adapters.kit.workers import Workers
+    from ferrohsm_adapters.tpm2.device import Device
+
+_SECRET_SIZE = 32
+_MOST = 65536  # bytes of a file of sealed secrets
+_NAMES = {ck.CKU_SO: "so", ck.CKU_USER: "user"}
+
+
+class TpmStore:
+    """The store of a token (`ferrohsm.adapters.HardwareKeyStore`); objects are the inner one's business."""
+
+    def __init__(
+        self, inner: TokenStore, device: Device, workers: Workers, path: str, config: Config
+    ) -> None:
+        self._inner = inner
+        self._device = device
+        self._workers = workers
+        self._folder = os.path.join(path, "sealed")
+        self._path = os.path.join(self._folder, inner.serial)
+        self._config = config
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything that is not about PINs is the token's own."""
+        return getattr(self._inner, name)
+
+    async def initialize(self, so_pin: bytearray, label: str) -> None:
+        """Make the token, or make it anew for its SO; a new one gets its first sealed secret."""
+        files.make_directory(self._folder, self._config.store)
+        with files.FileLock(self._path + ".lock", self._config.store, self._config.store.busy_timeout):
+            if (await self._inner.status()).initialized:
+                if self._inner.listed_free:
+                    raise DeviceRemoved("another process has just made this token")
+                secret = await self._opened(ck.CKU_SO, so_pin)
+                try:
+                    await self._inner.initialize(secret, label)
+                finally:
+                    _wipe(secret)
+                files.remove(self._file(ck.CKU_USER))
+                return
+            secret, blob = await self._seal(so_pin)
+            try:
+                self._put(ck.CKU_SO, blob)
+                await self._inner.initialize(secret, label)
+            finally:
+                _wipe(secret)
+
+    async def login(self, user: int, pin: bytearray) -> None:
+        """Log in with what the TPM gives for the PIN."""
+        secret = await self._opened(user, pin)
+        try:
+            await self._inner.login(user, secret)
+        finally:
+            _wipe(secret)
+
+    async def check_pin(self, user: int, pin: bytearray) -> None:
+        """Check a PIN and change nothing."""
+        secret = await self._opened(user, pin)
+        try:
+            await self._inner.check_pin(user, secret)
+        finally:
+            _wipe(secret)
+
+    async def init_pin(self, pin: bytearray) -> None:
+        """Give the user another PIN, as SO: with it comes another secret."""
+        secret, blob = await self._seal(pin)
+        try:
+            await self._inner.init_pin(secret)
+        finally:
+            _wipe(secret)
+        self._put(ck.CKU_USER, blob)
+
+    async def set_pin(self, user: int, old: bytearray, new: bytearray) -> None:
+        """Change a PIN: the TPM seals the same secret under the new one."""
+        await self.check_pin(user, old)
+        blob = await self._workers.run(
+            self._device.reseal, self._blob(user), self._auth(old), self._auth(new)
+        )
+        self._put(user, blob)
+
+    async def _opened(self, user: int, pin: bytearray) -> bytearray:
+        """Return the secret behind a PIN. A wrong one counts in the TPM and in the store."""
+        _check_not_locked(user, await self._inner.status())
+        try:
+            return await self._workers.run(self._device.unseal, self._blob(user), self._auth(pin))
+        except PinIncorrect:
+            await self._inner.check_pin(user, bytearray(_SECRET_SIZE))
+            raise
+
+    async def _seal(self, pin: bytearray) -> tuple[bytearray, bytes]:
+        """Return a new secret, and what the TPM sealed it as."""
+        secret = bytearray(os.urandom(_SECRET_SIZE).hex().encode())
+        return secret, await self._workers.run(self._device.seal, self._auth(pin), bytes(secret))
+
+    def _auth(self, pin: bytearray) -> bytes:
+        """Return the authorization value of a PIN: a TPM takes no longer one than its hash."""
+        return sha256(b"ferrohsm tpm2 pin\0" + self._inner.serial.encode() + b"\0" + pin).digest()
+
+    def _file(self, user: int) -> str:
+        return f"{self._path}.{_NAMES[user]}"
+
+    def _blob(self, user: int) -> bytes:
+        try:
+            return bytes(files.load(self._file(user), _MOST))
+        except FileNotFoundError:
+            if user == ck.CKU_USER:
+                raise UserPinNotInitialized from None
+            raise DeviceError(f"{self._file(user)} is missing: restore it with the token") from None
+        except OSError as error:
+            raise files.refusal(error, f"cannot read {self._file(user)}") from None
+
+    def _put(self, user: int, blob: bytes) -> None:
+        try:
+            files.put(self._file(user), blob, self._config.store)
+        except OSError as error:
+            raise files.refusal(error, f"cannot write {self._file(user)}") from None
+
+
+def _check_not_locked(user: int, status: TokenStatus) -> None:
+    if status.so_locked if user == ck.CKU_SO else status.user_locked:
+        raise PinLocked
+
+
+def _wipe(secret: bytearray) -> None:
+    secret[:] = bytes(len(secret))
