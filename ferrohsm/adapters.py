@@ -138,6 +138,37 @@ class KernelSigner(Protocol):
         """Return the capsule ``ferrohsm.kernel``, None when there is none here."""
 
 
+class KernelMaker(Protocol):
+    """What a signer offers beside `KernelSigner` when what its kernel has made may stay there for a while.
+
+    The core then decides once, and the next key of the same template is made without it.
+    """
+
+    def kernel_request(
+        self, function: int, mechanism: Mechanism, attributes: Attributes
+    ) -> Attributes | None:
+        """Return what the kernel's ``generate`` is to be asked for so that `from_kernel` can go on with it.
+
+        `attributes` are those of the secret, public or derived key. None: only this signer can make it.
+        """
+
+    def kernel_base_key(self, base: Key) -> object | None:
+        """Return the base key of a derivation as a capsule ``ferrohsm.kernel.key``, None when it has none."""
+
+    def from_kernel(
+        self,
+        function: int,
+        mechanism: Mechanism,
+        halves: tuple[Attributes, ...],
+        public: Attributes,
+        secret: Attributes,
+    ) -> tuple[Attributes, ...]:
+        """Return what `generate_key`, `generate_key_pair` or `derive` would have added to each of `halves`.
+
+        `public` and `secret` are what the kernel has made; the values in `secret` are the signer's now.
+        """
+
+
 class HardwareSigner(Protocol):
     """The engine of a slot: it computes, and decides nothing about who may."""
 

@@ -34,11 +34,12 @@ from ferrohsm.sessions import Session
 from ferrohsm.tokens import Token, TokenInfo
 
 if TYPE_CHECKING:
-    from ferrohsm.adapters import Adapter, MessageSigner, Operation
+    from ferrohsm.adapters import Adapter, Attributes, MessageSigner, Operation
     from ferrohsm.config import Config
     from ferrohsm.key_material import KeyMaterial
     from ferrohsm.messages import BoundMessages
     from ferrohsm.parameters import Mechanism
+    from ferrohsm.recipes import Recipe
     from ferrohsm.saved import Part
     from ferrohsm.signed_messages import BoundSignatures
 
@@ -351,6 +352,29 @@ class Core:
         """``C_GenerateKeyPair``: the public and the private key."""
         self._check_there(session)
         return await keys.generate_key_pair(session, mechanism, public, private)
+
+    async def recipe(
+        self,
+        session: Session,
+        function: int,
+        mechanism: Mechanism | None,
+        oid: int | None,
+        templates: list[Template],
+    ) -> Recipe | None:
+        """Return how what was just made can be made again without asking, None when it cannot."""
+        from ferrohsm import recipes
+
+        self._check_there(session)
+        return await recipes.recipe(session, function, mechanism, oid, templates)
+
+    async def bring_in(
+        self, session: Session, known: Recipe, half: int, oid: int, public: Attributes, secret: Attributes
+    ) -> None:
+        """Make an object of what the kernel has made by a recipe."""
+        from ferrohsm import recipes
+
+        self._check_there(session)
+        await recipes.bring_in(session, known, half, oid, public, secret)
 
     async def wrap_key(
         self, session: Session, mechanism: Mechanism, wrapping_oid: int, oid: int, limit: int | None

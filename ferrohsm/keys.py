@@ -217,10 +217,10 @@ async def generate_key(session: Session, mechanism: Mechanism, template: Templat
     """Generate a secret key (``C_GenerateKey``)."""
     token = session.token
     row = check_mechanism(token, mechanism.type, Function.GENERATE)
-    attributes = compose(GENERATE, template, _implied(ck.CKO_SECRET_KEY, row), so=token.so_logged_in)
+    attributes = compose(GENERATE, template, implied(ck.CKO_SECRET_KEY, row), so=token.so_logged_in)
     await check_create(session, attributes)
     await settle_made(session, attributes, await token.signer.generate_key(mechanism, dict(attributes)))
-    _stamp_generated(attributes, mechanism)
+    stamp_generated(attributes, mechanism)
     return await token.objects.add(session, attributes)
 
 
@@ -231,8 +231,8 @@ async def generate_key_pair(
     token = session.token
     row = check_mechanism(token, mechanism.type, Function.GENERATE_KEY_PAIR)
     so = token.so_logged_in
-    public_half = compose(GENERATE, public, _implied(ck.CKO_PUBLIC_KEY, row), so=so)
-    private_half = compose(GENERATE, private, _implied(ck.CKO_PRIVATE_KEY, row), so=so)
+    public_half = compose(GENERATE, public, implied(ck.CKO_PUBLIC_KEY, row), so=so)
+    private_half = compose(GENERATE, private, implied(ck.CKO_PRIVATE_KEY, row), so=so)
     await check_create(session, public_half)
     await check_create(session, private_half)
     made = await token.signer.generate_key_pair(mechanism, dict(public_half), dict(private_half))
@@ -240,21 +240,23 @@ async def generate_key_pair(
     try:
         for half, added in zip((public_half, private_half), made, strict=True):
             await settle(session, half, added)
-            _stamp_generated(half, mechanism)
+            stamp_generated(half, mechanism)
     except BaseException:
         await give_back(token, references)
         raise
     return await token.objects.add_pair(session, public_half, private_half)
 
 
-def _implied(object_class: int, row: Row) -> Attributes:
-    implied: Attributes = {ck.CKA_CLASS: ulong(object_class)}
+def implied(object_class: int, row: Row) -> Attributes:
+    """Return what a generated key's class and mechanism say without the template."""
+    attributes: Attributes = {ck.CKA_CLASS: ulong(object_class)}
     if row.produces is not None:
-        implied[ck.CKA_KEY_TYPE] = ulong(row.produces)
-    return implied
+        attributes[ck.CKA_KEY_TYPE] = ulong(row.produces)
+    return attributes
 
 
-def _stamp_generated(attributes: Attributes, mechanism: Mechanism) -> None:
+def stamp_generated(attributes: Attributes, mechanism: Mechanism) -> None:
+    """Set what is true of every key that was generated here."""
     attributes[ck.CKA_LOCAL] = TRUE
     attributes[ck.CKA_KEY_GEN_MECHANISM] = ulong(mechanism.type)
     if ck.CKA_SENSITIVE in attributes:
@@ -403,10 +405,7 @@ async def derive_key(session: Session, mechanism: Mechanism, base_oid: int, temp
         if row.object_class == ck.CKO_DATA:
             attributes, seen = compose_data(template, token.so_logged_in)
         else:
-            implied: Attributes = {ck.CKA_CLASS: ulong(ck.CKO_SECRET_KEY)}
-            if ck.CKA_KEY_TYPE not in collapse(template):
-                implied[ck.CKA_KEY_TYPE] = ulong(implied_key_type(mechanism))
-            seen = attributes = compose(DERIVE, template, implied, so=token.so_logged_in)
+            seen = attributes = compose_derived(mechanism, template, so=token.so_logged_in)
             stamp_derived(attributes, template, row, mechanism, keys)
         await check_create(session, attributes)
         made = await token.signer.derive(mechanism, base.key, dict(seen))
@@ -416,6 +415,14 @@ async def derive_key(session: Session, mechanism: Mechanism, base_oid: int, temp
         attributes.update(made)
     await settle_made(session, attributes, made)
     return await token.objects.add(session, attributes)
+
+
+def compose_derived(mechanism: Mechanism, template: Template, *, so: bool) -> Attributes:
+    """Return the attributes of a secret key that is derived."""
+    known: Attributes = {ck.CKA_CLASS: ulong(ck.CKO_SECRET_KEY)}
+    if ck.CKA_KEY_TYPE not in collapse(template):
+        known[ck.CKA_KEY_TYPE] = ulong(implied_key_type(mechanism))
+    return compose(DERIVE, template, known, so=so)
 
 
 async def _derive_public(

@@ -205,6 +205,20 @@ class ObjectRegistry:
             raise
         return entry.oid
 
+    async def adopt(self, session: Session, oid: int, attributes: Attributes) -> None:
+        """Take in a session object whose identity the ABI has given out already; twice is as good as once."""
+        self._settle(attributes)
+        entry = Entry(oid, attributes)
+        try:
+            self._admit(session, entry)
+        except BaseException:
+            entry.retire(gone=True)
+            raise
+
+    def is_here(self, oid: int) -> bool:
+        """Say whether there is such a session object."""
+        return oid in self._session_objects
+
     def _settle(self, attributes: Attributes) -> None:
         """Give a new object its identity, and its values the form in which they are kept."""
         if CKA_REFERENCE not in attributes or ck.CKA_UNIQUE_ID not in attributes:
@@ -225,7 +239,8 @@ class ObjectRegistry:
                 raise SessionClosed()
             if entry.private and not self._token.user_logged_in:
                 raise UserNotLoggedIn()
-            self._session_objects[entry.oid] = entry
+            if self._session_objects.setdefault(entry.oid, entry) is not entry:
+                entry.retire(gone=False)  # another thread was faster
             session.objects.add(entry.oid)
 
     async def add_pair(self, session: Session, public: Attributes, private: Attributes) -> tuple[int, int]:

@@ -163,13 +163,33 @@ typedef struct ferro_kernel {
     /* In the child of a fork, before anything else: wipe the parent's keys and operations. */
     void (*fork_child)(void);
 
+    /* The following slots were added later: `size` says whether a kernel has them (FERRO_KERNEL_HAS). */
+
     /*
      * `*copy` becomes a second operation that is where `op` is, its caller's to finish and to release, for
      * C_GetOperationState. CKR_FUNCTION_NOT_SUPPORTED: this operation cannot be copied. Encryption and
      * decryption never are: two continuations of one message would use its initialization vector twice.
      */
     CK_RV (*op_copy)(const ferro_kernel_op *op, ferro_kernel_op **copy);
+
+    /*
+     * `derive`, but the secret stays with the kernel: `secret` of what is made holds CKA_VALUE. `length` is the number
+     * of bytes wanted, of use with a key derivation function only.
+     */
+    CK_RV (*derive_key)(const CK_MECHANISM *mechanism, ferro_kernel_key *base, size_t length,
+                        ferro_kernel_generated **generated);
+    /* Keep a copy of attribute values in the kernel's memory for secrets, all of them in `secret`. */
+    CK_RV (*keep)(const ferro_kernel_material *material, ferro_kernel_generated **kept);
 } ferro_kernel;
+
+/* Whether a kernel has this slot, and something in it. */
+#define FERRO_KERNEL_HAS(kernel, slot) \
+    ((kernel)->size >= offsetof(ferro_kernel, slot) + sizeof((kernel)->slot) && (kernel)->slot != NULL)
+
+/* Whether what a kernel makes can stay with it. */
+#define FERRO_KERNEL_MAKES(kernel)                                                             \
+    (FERRO_KERNEL_HAS(kernel, generate) && FERRO_KERNEL_HAS(kernel, generated_release)         \
+     && FERRO_KERNEL_HAS(kernel, derive_key) && FERRO_KERNEL_HAS(kernel, keep))
 
 #ifdef __cplusplus
 }

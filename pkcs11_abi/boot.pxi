@@ -21,6 +21,7 @@ cdef void fork_child() noexcept nogil:
     global FORKED
     ferro_sessions_fork_child()
     ferro_decisions_fork_child()
+    ferro_recipes_fork_child()
     ferro_snapshots_fork_child()
     ferro_finds_fork_child()
     ferro_handles_fork_child()

@@ -13,6 +13,7 @@ ctypedef union Structure:
     CK_RSA_PKCS_PSS_PARAMS pss
     CK_RSA_PKCS_OAEP_PARAMS oaep
     CK_EDDSA_PARAMS eddsa
+    CK_ECDH1_DERIVE_PARAMS ecdh
 
 cdef struct Parameter:
     CK_MECHANISM mechanism

@@ -36,6 +36,7 @@ cdef CK_RV initialize(Call *call) except *:
             CORE = None
             Py_INCREF(BEHIND)
             BEHIND = {}
+            forget_recipes()
         FORKED = False
     if CORE is not None:
         raise errors.CryptokiAlreadyInitialized()
@@ -114,6 +115,8 @@ cdef CK_RV C_Finalize(CK_VOID_PTR pReserved) noexcept nogil:
     ferro_decisions_forget_all()
     ferro_snapshots_forget_slot(NULL)
     ferro_finds_forget_slot(NULL)
+    ferro_handles_kill_all()  # drafts are the kernel's memory, which ends with the core
+    ferro_recipes_forget_slot(NULL)
     rv = cross(finalize, &call)
     ferro_handles_kill_all()
     ferro_slots_reset(0)
@@ -125,6 +128,7 @@ cdef CK_RV finalize(Call *call) except *:
     global CORE
     stopping, CORE = core(), None
     leave_behind()
+    forget_recipes()
     step(stopping.stop())
     return CKR_OK
 

@@ -9,7 +9,7 @@ cdef CK_RV C_GenerateKey(
     clear(&call)
     call.mechanism, call.template, call.count, call.made = pMechanism, pTemplate, ulCount, phKey
     call.bad = pMechanism == NULL or phKey == NULL or bad_template(pTemplate, ulCount)
-    return beside(hSession, &call, generate_key, NULL)
+    return beside(hSession, &call, generate_key, quick_key)
 
 
 cdef CK_RV generate_key(Call *call) except *:
@@ -20,7 +20,8 @@ cdef CK_RV generate_key(Call *call) except *:
     finally:
         if isinstance(mechanism.parameter, Pbkd2):
             wipe(mechanism.parameter.password)
-    return hand_out(call, made, call.made)
+    cdef CK_RV rv = hand_out(call, made, call.made)
+    return learn(call, CKF_GENERATE, mechanism, None) if rv == CKR_OK else rv
 
 
 cdef CK_RV C_GenerateKeyPair(
@@ -41,7 +42,7 @@ cdef CK_RV C_GenerateKeyPair(
         or bad_template(pPublicKeyTemplate, ulPublicKeyAttributeCount)
         or bad_template(pPrivateKeyTemplate, ulPrivateKeyAttributeCount)
     )
-    return beside(hSession, &call, generate_key_pair, NULL)
+    return beside(hSession, &call, generate_key_pair, quick_pair)
 
 
 cdef CK_RV generate_key_pair(Call *call) except *:
@@ -67,7 +68,7 @@ cdef CK_RV generate_key_pair(Call *call) except *:
         drive(call, core().destroy_object(session, private_key))
         raise
     call.made[0], call.second_made[0] = public_handle, private_handle
-    return CKR_OK
+    return learn(call, CKF_GENERATE_KEY_PAIR, mechanism, None)
 
 
 cdef CK_RV C_WrapKey(
@@ -145,7 +146,7 @@ cdef CK_RV C_DeriveKey(
     if not call.bad and makes_key_material(pMechanism):
         return beside(hSession, &call, derive_key_material, NULL)
     call.bad = call.bad or phKey == NULL
-    return beside(hSession, &call, derive_key, NULL)
+    return beside(hSession, &call, derive_key, quick_derive)
 
 
 cdef CK_RV derive_key(Call *call) except *:
@@ -156,7 +157,7 @@ cdef CK_RV derive_key(Call *call) except *:
     cdef CK_RV rv = hand_out(call, made, call.made)
     if rv == CKR_OK and isinstance(mechanism.parameter, TlsMaster) and mechanism.parameter.version is not None:
         put_version(call.mechanism, mechanism.parameter.version)
-    return rv
+    return learn(call, CKF_DERIVE, mechanism, base) if rv == CKR_OK else rv
 
 
 cdef bint makes_key_material(const CK_MECHANISM *mechanism) noexcept nogil:

@@ -236,9 +236,7 @@ cdef bytearray read_pin(const CK_BYTE *pin, CK_ULONG length):
 
 
 cdef unsigned long long login_epoch(ferro_slot *slot) noexcept nogil:
-    cdef ferro_slot_copy copy
-    ferro_slot_read(slot, &copy)
-    return copy.epoch
+    return ferro_slot_epoch(slot)
 
 
 cdef unsigned long long epoch_of(ferro_slot *slot) noexcept nogil:
@@ -265,6 +263,8 @@ cdef object object_id(ferro_session *session, CK_OBJECT_HANDLE handle, object re
     if not ferro_handle_find(handle, &target) or target.slot != session.slot.id:
         raise refusal()
     try:
+        if target.is_draft:
+            bring_in(session.slot, handle)
         valid = still_valid(session, &target)
     except errors.ObjectHandleInvalid:
         raise refusal() from None

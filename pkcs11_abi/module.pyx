@@ -27,6 +27,7 @@ include "params.pxi"        # CK_MECHANISM and its parameter in
 include "marshal.pxi"       # templates in and out, handles, output
 include "decisions.pxi"     # what the core decided, remembered
 include "computing.pxi"     # operations that need no Python
+include "recipes.pxi"       # session objects that need no Python until they are looked at
 include "shapes.pxi"        # begin, update, transform, finish
 include "saving.pxi"        # operations saved and restored
 

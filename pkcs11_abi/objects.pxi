@@ -10,7 +10,7 @@ cdef CK_RV C_CreateObject(
     clear(&call)
     call.template, call.count, call.made = pTemplate, ulCount, phObject
     call.bad = phObject == NULL or bad_template(pTemplate, ulCount)
-    return beside(hSession, &call, create_object, NULL)
+    return beside(hSession, &call, create_object, quick_create)
 
 
 cdef object drive_with(Call *call, list template, object coroutine):
@@ -27,7 +27,8 @@ cdef object drive_with(Call *call, list template, object coroutine):
 
 cdef CK_RV create_object(Call *call) except *:
     session, template = core_session(call.session), read_template(call.template, call.count)
-    return hand_out(call, drive_with(call, template, core().create_object(session, template)), call.made)
+    cdef CK_RV rv = hand_out(call, drive_with(call, template, core().create_object(session, template)), call.made)
+    return learn(call, FERRO_CREATE, None, None) if rv == CKR_OK else rv
 
 
 cdef CK_RV C_CopyObject(
@@ -52,7 +53,7 @@ cdef CK_RV C_DestroyObject(CK_SESSION_HANDLE hSession, CK_OBJECT_HANDLE hObject)
     cdef Call call
     clear(&call)
     call.key = hObject
-    return beside(hSession, &call, destroy_object, NULL)
+    return beside(hSession, &call, destroy_object, quick_destroy)
 
 
 cdef CK_RV destroy_object(Call *call) except *:
@@ -251,10 +252,12 @@ cdef CK_RV find_objects_init(Call *call) except *:
     session = core_session(call.session)
     if not call.slot.is_inline or not flat(call, &wanted):
         template = read_template(call.template, call.count)
+        bring_in_all(call.slot)
         start(search, drive_with(call, template, core().find(session, template)))
         return CKR_OK
     look_behind(call.slot.id, True)
     ferro_find_note(call.slot, &before)
+    bring_in_all(call.slot)  # a draft that is made from here on moves the births
     found = drive(call, core().find_few(session, pairs_of(&wanted), FERRO_FOUND_MOST))
     if isinstance(found, list):
         keep_found(call, &wanted, &before, <list>found)

@@ -18,6 +18,19 @@ cdef extern from "ferrohsm_kernel.h" nogil:
         pass
     ctypedef struct ferro_kernel_op:
         pass
+    ctypedef struct ferro_kernel_attribute:
+        CK_ATTRIBUTE_TYPE type
+        const void *value
+        size_t length
+
+    ctypedef struct ferro_kernel_material:
+        const ferro_kernel_attribute *attributes
+        size_t count
+
+    ctypedef struct ferro_kernel_generated:
+        ferro_kernel_material secret
+        ferro_kernel_material open
+
     ctypedef struct ferro_kernel:
         CK_RV (*serves)(CK_FLAGS, CK_MECHANISM_TYPE) noexcept nogil
         void (*key_retain)(ferro_kernel_key *) noexcept nogil
@@ -36,6 +49,15 @@ cdef extern from "ferrohsm_kernel.h" nogil:
         void (*op_release)(ferro_kernel_op *) noexcept nogil
         unsigned size
         CK_RV (*op_copy)(const ferro_kernel_op *, ferro_kernel_op **) noexcept nogil
+        CK_RV (*generate)(const CK_MECHANISM *, const ferro_kernel_material *, ferro_kernel_generated **) noexcept nogil
+        void (*generated_release)(ferro_kernel_generated *) noexcept nogil
+        CK_RV (*derive_key)(
+            const CK_MECHANISM *, ferro_kernel_key *, size_t, ferro_kernel_generated **
+        ) noexcept nogil
+        CK_RV (*keep)(const ferro_kernel_material *, ferro_kernel_generated **) noexcept nogil
+
+    # The slots that this ABI needs for drafts (recipes.h).
+    bint makes_drafts "FERRO_KERNEL_MAKES"(const ferro_kernel *kernel)
 
 cdef extern from "slots.h" nogil:
     const int FERRO_NOBODY
@@ -75,6 +97,7 @@ cdef extern from "slots.h" nogil:
     CK_RV ferro_slots_update(const ferro_slot_view *views, CK_ULONG count, int tell)
     CK_RV ferro_slots_list(int with_token, CK_SLOT_ID *ids, CK_ULONG *count)
     CK_RV ferro_slots_event(CK_SLOT_ID *id)
+    unsigned long long ferro_slot_epoch(ferro_slot *slot)
     ferro_slot *ferro_slot_find(CK_SLOT_ID id, ferro_slot_copy *copy)
     void ferro_slot_read(ferro_slot *slot, ferro_slot_copy *copy)
     int ferro_slot_try_enter(ferro_slot *slot)
@@ -114,6 +137,11 @@ cdef extern from "decisions.h" nogil:
         unsigned long long stamp
         ferro_kernel_op *op
 
+    int ferro_decisions_find(
+        ferro_slot *slot, CK_OBJECT_HANDLE handle, CK_MECHANISM_TYPE mechanism, CK_FLAGS function,
+        ferro_decision *found, unsigned long long *stamp
+    )
+    void ferro_decision_release(ferro_decision *decision)
     void ferro_decisions_keep(ferro_decision *decision, unsigned long long stamp)
     void ferro_decisions_forget_all()
     void ferro_decisions_prepare()
@@ -233,12 +261,62 @@ cdef extern from "sessions.h" nogil:
     CK_FLAGS ferro_operation_flag(int operation)
     void ferro_sessions_fork_child()
 
+cdef extern from "recipes.h" nogil:
+    const CK_FLAGS FERRO_CREATE
+    const int FERRO_TEMPLATE_COUNT
+
+    ctypedef struct ferro_recipe:
+        unsigned long long number
+        ferro_slot *slot
+        CK_FLAGS function
+        CK_MECHANISM_TYPE mechanism
+        CK_OBJECT_HANDLE base
+        unsigned long long epoch
+        unsigned long long generation
+        int on_token
+        int halves
+        int is_private[2]
+        const ferro_kernel *kernel
+        size_t length
+        ferro_kernel_material material
+
+    ctypedef struct ferro_packed:
+        size_t length
+        unsigned char bytes[1024]
+
+    int ferro_template_pack(ferro_packed *packed, const CK_ATTRIBUTE *template, CK_ULONG count, int open)
+    ferro_recipe *ferro_recipe_find(
+        ferro_slot *slot, CK_FLAGS function, CK_MECHANISM_TYPE mechanism, CK_OBJECT_HANDLE base,
+        const ferro_packed *packed
+    )
+    ferro_recipe *ferro_recipe_make(const ferro_packed *packed)
+    int ferro_recipe_ask(ferro_recipe *recipe, CK_ATTRIBUTE_TYPE type, const void *value, size_t length)
+    void ferro_recipe_keep(ferro_recipe *recipe, unsigned long long stamp)
+    void ferro_recipe_release(ferro_recipe *recipe)
+    unsigned long long ferro_recipe_ended()
+    void ferro_recipes_forget_slot(const ferro_slot *slot)
+    void ferro_recipes_fork_child()
+
 cdef extern from "handles.h" nogil:
     ctypedef struct ferro_target:
         CK_OBJECT_HANDLE handle
         CK_SLOT_ID slot
         long long oid
         unsigned long long epoch
+        int is_draft
+
+    ctypedef struct ferro_draft:
+        ferro_recipe *recipe
+        ferro_kernel_generated *made
+
+    CK_RV ferro_draft_hand_out(
+        ferro_recipe *recipe, ferro_kernel_generated *made, ferro_session *owner, CK_OBJECT_HANDLE **handles
+    )
+    ferro_draft *ferro_draft_find(CK_OBJECT_HANDLE handle, int *half, long long *oid, CK_SESSION_HANDLE *owner)
+    CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot)
+    int ferro_draft_settle(CK_OBJECT_HANDLE handle)
+    int ferro_draft_destroy(ferro_slot *slot, CK_OBJECT_HANDLE handle)
+    void ferro_draft_release(ferro_draft *draft)
 
     CK_OBJECT_HANDLE ferro_handle_make(CK_SLOT_ID slot, long long oid, unsigned long long epoch, ferro_session *owner)
     int ferro_handle_find(CK_OBJECT_HANDLE handle, ferro_target *target)

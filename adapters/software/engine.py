@@ -68,6 +68,9 @@ class Kernels(Protocol):
     def derive(self, mechanism: int, parameter: Any, key: Key, length: int) -> bytearray | None:
         """Return a shared secret, or `length` bytes derived from it, or None."""
 
+    def key_capsule(self, key: Key) -> object | None:
+        """Return the kernels' form of a key, or None."""
+
     def capsule(self) -> object:
         """Return the table of ``ferrohsm_kernel.h``."""
 
@@ -263,6 +266,33 @@ class Engine:
         from ferrohsm_adapters.software import pairs
 
         return pairs.generate_pair(checked_row(mechanism, Function.GENERATE_KEY_PAIR), public, self.kernels)
+
+    def kernel_request(
+        self, function: int, mechanism: Mechanism, attributes: Attributes
+    ) -> Attributes | None:
+        """Return what the kernels are to be asked for (see `ferrohsm.adapters.KernelMaker`)."""
+        from ferrohsm_adapters.software import drafts
+
+        if self.kernels is None or not self.kernels.serves(function, mechanism.type):
+            return None
+        return drafts.request(function, _row(mechanism, function), mechanism, attributes)
+
+    def kernel_base_key(self, base: Key) -> object | None:
+        """Return the kernels' form of a base key."""
+        return None if self.kernels is None else self.kernels.key_capsule(base)
+
+    def from_kernel(
+        self,
+        function: int,
+        mechanism: Mechanism,
+        halves: tuple[Attributes, ...],
+        public: Attributes,
+        secret: Attributes,
+    ) -> tuple[Attributes, ...]:
+        """Return what the kernels have made as attributes to add."""
+        from ferrohsm_adapters.software import drafts
+
+        return drafts.finished(function, _row(mechanism, function), halves, public, secret)
 
     async def complete(self, attributes: Attributes) -> Attributes:
         """Check the material of an object that is brought in and return the attributes to add."""

@@ -54,16 +54,21 @@ def _from_kernels(
     row: Row, template: Attributes, kernels: Kernels | None
 ) -> tuple[Attributes, Attributes] | None:
     made = None if kernels is None else kernels.generate_key_pair(row.type, template)
-    if made is None:
-        return None
+    return None if made is None else finished(row, template, made[0], made[1])
+
+
+def finished(
+    row: Row, template: Attributes, public: Attributes, private: Attributes
+) -> tuple[Attributes, Attributes]:
+    """Return the attributes to add to a pair of which the kernels have made `public` and `private`."""
     assert row.produces is not None
     whole: Attributes = {
         **template,
-        **made[0],
+        **public,
         ck.CKA_CLASS: ulong(ck.CKO_PUBLIC_KEY),
         ck.CKA_KEY_TYPE: ulong(row.produces),
     }
     whole.update(complete(whole))
     shared = {type: whole[type] for type in _SHARED if type in whole}
     added = {type: value for type, value in whole.items() if type not in _KNOWN}
-    return added, {**made[1], **shared}
+    return added, {**private, **shared}

@@ -1,6 +1,8 @@
 #include "handles.h"
+#include "decisions.h"
 #include "lock.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,12 +12,18 @@ typedef struct ferro_handle {
     struct ferro_handle *next_by_handle;
     struct ferro_handle *next_by_object;
     struct ferro_handle *previous_owned, *next_owned;
+    ferro_draft *draft; /* NULL: the core knows the object */
+    int half;           /* of the draft */
+    struct ferro_handle *previous_draft, *next_draft;
 } entry;
 
 static ferro_mutex mutex = FERRO_MUTEX_INIT;
 static entry **by_handle, **by_object;
 static size_t size, count; /* `size` is a power of two */
 static CK_OBJECT_HANDLE counter;
+static entry *drafts; /* all entries that have one */
+/* Drafts get their identities here; the core's own count down from -1 and never come so far. */
+static long long draft_identity = LLONG_MIN;
 
 static size_t handle_bucket(CK_OBJECT_HANDLE handle, size_t buckets) { return (size_t)handle & (buckets - 1); }
 
@@ -72,8 +80,48 @@ static entry *find_object(CK_SLOT_ID slot, long long oid)
     return one;
 }
 
-static void kill_entry(entry *dead)
+/* Take an entry's draft away from it; the caller releases it, without the lock. */
+static ferro_draft *take_draft(entry *one)
 {
+    ferro_draft *draft = one->draft;
+
+    if (draft == NULL)
+        return NULL;
+    if (one->previous_draft != NULL)
+        one->previous_draft->next_draft = one->next_draft;
+    else
+        drafts = one->next_draft;
+    if (one->next_draft != NULL)
+        one->next_draft->previous_draft = one->previous_draft;
+    one->previous_draft = one->next_draft = NULL;
+    one->draft = NULL;
+    one->target.is_draft = 0;
+    return draft;
+}
+
+static void give_draft(entry *one, ferro_draft *draft, int half)
+{
+    atomic_fetch_add(&draft->references, 1);
+    one->draft = draft;
+    one->half = half;
+    one->target.is_draft = 1;
+    one->next_draft = drafts;
+    if (drafts != NULL)
+        drafts->previous_draft = one;
+    drafts = one;
+}
+
+/* The entry's own part, without the lock. */
+static void bury(ferro_draft *draft)
+{
+    if (draft != NULL)
+        ferro_draft_release(draft);
+}
+
+/* With the lock. Returns the draft that it had, for `bury`. */
+static ferro_draft *kill_entry(entry *dead)
+{
+    ferro_draft *draft = take_draft(dead);
     entry **link = &by_handle[handle_bucket(dead->target.handle, size)];
 
     while (*link != dead)
@@ -93,6 +141,7 @@ static void kill_entry(entry *dead)
     }
     count -= 1;
     free(dead);
+    return draft;
 }
 
 /* Let the handle die with `owner`, unless it has one. */
@@ -180,58 +229,108 @@ void ferro_handle_confirm(CK_OBJECT_HANDLE handle)
 
 void ferro_handle_kill(ferro_slot *slot, CK_OBJECT_HANDLE handle)
 {
+    ferro_draft *draft = NULL;
     entry *one;
 
     ferro_lock(&mutex);
     if ((one = find_handle(handle)) != NULL)
-        kill_entry(one);
+        draft = kill_entry(one);
     ferro_unlock(&mutex);
+    bury(draft);
     ferro_sessions_forget_handle(slot, handle);
 }
 
 void ferro_handles_kill_owned(ferro_session *owner)
 {
     CK_OBJECT_HANDLE handle;
+    ferro_draft *draft;
+    int known;
 
     do {
         handle = 0;
+        draft = NULL;
+        known = 0;
         ferro_lock(&mutex);
         if (owner->owned != NULL) {
             handle = owner->owned->target.handle;
-            kill_entry(owner->owned);
+            known = owner->owned->draft == NULL;
+            draft = kill_entry(owner->owned);
         }
         ferro_unlock(&mutex);
-        if (handle != 0)
+        bury(draft);
+        if (known) /* nothing was ever decided about a draft */
             ferro_sessions_forget_handle(owner->slot, handle);
     } while (handle != 0);
 }
 
-/* With the lock; every slot when `all`. */
+/* Kill the handles of a slot, or of all. A draft is buried without the lock, so the search begins anew after each. */
 static void kill_where(CK_SLOT_ID slot, int all)
 {
+    ferro_draft *draft;
     size_t i;
 
-    for (i = 0; i < size; i++) {
-        entry *one = by_handle[i], *next;
-        for (; one != NULL; one = next) {
-            next = one->next_by_handle;
-            if (all || one->target.slot == slot)
-                kill_entry(one);
+    do {
+        draft = NULL;
+        ferro_lock(&mutex);
+        for (i = 0; i < size && draft == NULL; i++) {
+            entry *one = by_handle[i], *next;
+            for (; one != NULL && draft == NULL; one = next) {
+                next = one->next_by_handle;
+                if (all || one->target.slot == slot)
+                    draft = kill_entry(one);
+            }
         }
-    }
+        ferro_unlock(&mutex);
+        bury(draft);
+    } while (draft != NULL);
+}
+
+/* Kill the drafts of a slot that `goes` names, a handful each time the lock is taken. */
+static void kill_drafts(CK_SLOT_ID slot, int all, int (*goes)(const entry *one))
+{
+    enum { HANDFUL = 64 };
+    ferro_draft *dead[HANDFUL];
+    entry *one, *next;
+    int found, i;
+
+    do {
+        found = 0;
+        ferro_lock(&mutex);
+        for (one = drafts; one != NULL && found < HANDFUL; one = next) {
+            next = one->next_draft;
+            if ((all || one->target.slot == slot) && goes(one))
+                dead[found++] = kill_entry(one);
+        }
+        ferro_unlock(&mutex);
+        for (i = 0; i < found; i++)
+            bury(dead[i]);
+    } while (found == HANDFUL);
+}
+
+static int any(const entry *one)
+{
+    (void)one;
+    return 1;
+}
+
+static int is_of_an_old_login(const entry *one)
+{
+    const ferro_recipe *recipe = one->draft->recipe;
+
+    return recipe->is_private[one->half] && recipe->epoch != ferro_slot_epoch(recipe->slot);
 }
 
 void ferro_handles_kill_slot(CK_SLOT_ID slot)
 {
-    ferro_lock(&mutex);
+    kill_drafts(slot, 0, any);
     kill_where(slot, 0);
-    ferro_unlock(&mutex);
 }
 
 void ferro_handles_kill_all(void)
 {
-    ferro_lock(&mutex);
+    kill_drafts(0, 1, any);
     kill_where(0, 1);
+    ferro_lock(&mutex);
     free(by_handle);
     free(by_object);
     by_handle = by_object = NULL;
@@ -239,9 +338,126 @@ void ferro_handles_kill_all(void)
     ferro_unlock(&mutex);
 }
 
+/* ---- drafts ---- */
+
+void ferro_draft_release(ferro_draft *draft)
+{
+    if (atomic_fetch_sub(&draft->references, 1) != 1)
+        return;
+    draft->recipe->kernel->generated_release(draft->made);
+    ferro_recipe_release(draft->recipe);
+    free(draft);
+}
+
+/* With the lock. */
+static CK_RV hand_out(ferro_draft *draft, ferro_session *owner, CK_OBJECT_HANDLE *handles[2])
+{
+    ferro_recipe *recipe = draft->recipe;
+    int half;
+
+    for (half = 0; half < recipe->halves; half++) {
+        int logged_in = atomic_load_explicit(&recipe->slot->login, memory_order_acquire) != FERRO_NOBODY;
+        entry *one = make_entry(recipe->slot->id, ++draft_identity, logged_in ? recipe->epoch : 0);
+        if (one == NULL)
+            return CKR_HOST_MEMORY; /* the first half goes with its session */
+        give_to(one, owner);
+        give_draft(one, draft, half);
+        *handles[half] = one->target.handle;
+    }
+    /* Whoever ends the login moves the epoch first and looks for drafts then: one of us sees the other. */
+    return recipe->epoch == ferro_slot_epoch(recipe->slot) ? CKR_OK : FERRO_ASK;
+}
+
+CK_RV ferro_draft_hand_out(ferro_recipe *recipe, ferro_kernel_generated *made, ferro_session *owner,
+                           CK_OBJECT_HANDLE *handles[2])
+{
+    CK_OBJECT_HANDLE given[2] = {0, 0}, *places[2] = {&given[0], &given[1]};
+    ferro_draft *draft = calloc(1, sizeof *draft);
+    int half;
+    CK_RV rv;
+
+    if (draft == NULL) {
+        recipe->kernel->generated_release(made);
+        ferro_recipe_release(recipe);
+        return CKR_HOST_MEMORY;
+    }
+    draft->references = 1;
+    draft->recipe = recipe;
+    draft->made = made;
+    ferro_lock(&mutex);
+    rv = hand_out(draft, owner, places);
+    ferro_unlock(&mutex);
+    ferro_slot_born(recipe->slot);
+    for (half = 0; half < recipe->halves; half++)
+        if (rv == CKR_OK)
+            *handles[half] = given[half];
+        else if (given[half] != 0)
+            ferro_draft_destroy(recipe->slot, given[half]);
+    ferro_draft_release(draft);
+    return rv;
+}
+
+ferro_draft *ferro_draft_find(CK_OBJECT_HANDLE handle, int *half, long long *oid, CK_SESSION_HANDLE *owner)
+{
+    ferro_draft *draft = NULL;
+    entry *one;
+
+    ferro_lock(&mutex);
+    if ((one = find_handle(handle)) != NULL && (draft = one->draft) != NULL) {
+        atomic_fetch_add(&draft->references, 1);
+        *half = one->half;
+        *oid = one->target.oid;
+        *owner = one->owner->handle;
+    }
+    ferro_unlock(&mutex);
+    return draft;
+}
+
+CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot)
+{
+    CK_OBJECT_HANDLE handle;
+    entry *one;
+
+    ferro_lock(&mutex);
+    for (one = drafts; one != NULL && one->target.slot != slot;)
+        one = one->next_draft;
+    handle = one == NULL ? 0 : one->target.handle;
+    ferro_unlock(&mutex);
+    return handle;
+}
+
+int ferro_draft_settle(CK_OBJECT_HANDLE handle)
+{
+    ferro_draft *draft = NULL;
+    entry *one;
+
+    ferro_lock(&mutex);
+    if ((one = find_handle(handle)) != NULL)
+        draft = take_draft(one);
+    ferro_unlock(&mutex);
+    bury(draft);
+    return one != NULL;
+}
+
+int ferro_draft_destroy(ferro_slot *slot, CK_OBJECT_HANDLE handle)
+{
+    ferro_draft *draft = NULL;
+    entry *one;
+
+    ferro_lock(&mutex);
+    if ((one = find_handle(handle)) != NULL && one->draft != NULL && one->target.slot == slot->id)
+        draft = kill_entry(one);
+    ferro_unlock(&mutex);
+    bury(draft);
+    return draft != NULL;
+}
+
+void ferro_drafts_forget_private(ferro_slot *slot) { kill_drafts(slot->id, 0, is_of_an_old_login); }
+
 void ferro_handles_fork_child(void)
 {
     ferro_mutex_renew(&mutex);
     by_handle = by_object = NULL;
+    drafts = NULL;
     size = count = 0;
 }

@@ -8,6 +8,7 @@
 #define FERROHSM_STATE_HANDLES_H
 
 #include "pkcs11.h"
+#include "recipes.h"
 #include "sessions.h"
 
 typedef struct ferro_target {
@@ -15,6 +16,7 @@ typedef struct ferro_target {
     CK_SLOT_ID slot;
     long long oid;
     unsigned long long epoch; /* 0: public, valid in every epoch */
+    int is_draft;             /* the core does not know it yet */
 } ferro_target;
 
 /* The handle of an object, made if there is none; 0 when there is no memory. With `owner` it is a session object,
@@ -31,6 +33,36 @@ void ferro_handle_kill(ferro_slot *slot, CK_OBJECT_HANDLE handle);
 void ferro_handles_kill_owned(ferro_session *owner);
 void ferro_handles_kill_slot(CK_SLOT_ID slot);
 void ferro_handles_kill_all(void);
+
+/* Drafts: session objects that the core does not know yet. What the kernel made is shared by the halves of a pair.
+ *
+ * A draft ends with its handle: destroyed, its session closed, the slot's token gone, or private and the login over.
+ * `settle` says that the core knows the object now; from then on the handle is like all others. */
+typedef struct ferro_draft {
+    _Atomic unsigned references;
+    ferro_recipe *recipe;
+    ferro_kernel_generated *made;
+} ferro_draft;
+
+/* Give out handles of what was made by a recipe, `handles` for each of its halves. The material and the reference to
+ * the recipe are taken over, whatever is returned: CKR_OK, CKR_HOST_MEMORY, or FERRO_ASK when the login is another by
+ * now. */
+CK_RV ferro_draft_hand_out(ferro_recipe *recipe, ferro_kernel_generated *made, ferro_session *owner,
+                           CK_OBJECT_HANDLE *handles[2]);
+
+/* The draft behind a handle with a reference of the caller's, or NULL; which half it is, its identity to be, and the
+ * session that it belongs to. */
+ferro_draft *ferro_draft_find(CK_OBJECT_HANDLE handle, int *half, long long *oid, CK_SESSION_HANDLE *owner);
+/* The handle of some draft of a slot, 0 when there is none. */
+CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot);
+/* The core has it. Returns 0 when the handle is gone meanwhile: then the core has to give it up again. */
+int ferro_draft_settle(CK_OBJECT_HANDLE handle);
+/* Destroy it if it is a draft of this slot; returns whether it was. */
+int ferro_draft_destroy(ferro_slot *slot, CK_OBJECT_HANDLE handle);
+void ferro_draft_release(ferro_draft *draft);
+
+/* The login has ended: private drafts of other epochs are gone. */
+void ferro_drafts_forget_private(ferro_slot *slot);
 
 /* In the child of a fork: a new lock and an empty table; the old one is abandoned. */
 void ferro_handles_fork_child(void);

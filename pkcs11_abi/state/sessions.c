@@ -320,6 +320,7 @@ void ferro_sessions_forget_handle(ferro_slot *slot, CK_OBJECT_HANDLE handle)
 
     ferro_slot_moved(slot);
     kept = ferro_decisions_forget(handle);
+    ferro_recipes_forget_base(handle);
     ferro_snapshots_forget(handle);
     ferro_slot_moved(slot);
     if (kept)
@@ -330,6 +331,8 @@ void ferro_sessions_forget_slot(ferro_slot *slot)
 {
     ferro_slot_moved(slot);
     ferro_decisions_forget_slot(slot);
+    ferro_recipes_forget_slot(slot);
+    ferro_drafts_forget_private(slot);
     ferro_snapshots_forget_slot(slot);
     ferro_finds_forget_slot(slot);
     ferro_slot_moved(slot);

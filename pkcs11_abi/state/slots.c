@@ -38,7 +38,7 @@ static void move(ferro_slot *slot) { atomic_fetch_add_explicit(&slot->stamp, 1, 
 
 static void next_epoch(ferro_slot *slot)
 {
-    slot->epoch += 1;
+    atomic_fetch_add_explicit(&slot->epoch, 1, memory_order_acq_rel);
     move(slot);
 }
 
@@ -49,12 +49,7 @@ void ferro_slot_moved(ferro_slot *slot)
     ferro_unlock(&mutex);
 }
 
-void ferro_slot_born(ferro_slot *slot)
-{
-    ferro_lock(&mutex);
-    atomic_fetch_add_explicit(&slot->births, 1, memory_order_acq_rel);
-    ferro_unlock(&mutex);
-}
+void ferro_slot_born(ferro_slot *slot) { atomic_fetch_add_explicit(&slot->births, 1, memory_order_acq_rel); }
 
 void ferro_slot_behind(ferro_slot *slot, const ferro_kernel *kernel, const void *words)
 {

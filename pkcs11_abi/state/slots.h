@@ -30,7 +30,7 @@ typedef struct ferro_slot {
     int so_pending;      /* an SO login is being tried: no R/O session can be opened */
     int logout_pending;  /* the last session was closed, the core has not been told */
     _Atomic int login;   /* FERRO_NOBODY, FERRO_SO or FERRO_USER; read without a lock */
-    unsigned long long epoch; /* moves with every login and logout, never 0 */
+    _Atomic unsigned long long epoch; /* moves with every login and logout, never 0; read without a lock */
     CK_ULONG sessions;
     CK_ULONG rw_sessions;
     /* Moves with everything that this process does to logins and objects (decisions.h); read without a lock. */
@@ -69,6 +69,11 @@ static inline unsigned long long ferro_slot_births(ferro_slot *slot)
 
 /* An object was made, and the one who asked for it has not been told yet. */
 void ferro_slot_born(ferro_slot *slot);
+
+static inline unsigned long long ferro_slot_epoch(ferro_slot *slot)
+{
+    return atomic_load_explicit(&slot->epoch, memory_order_acquire);
+}
 
 static inline const ferro_kernel *ferro_slot_kernel(ferro_slot *slot)
 {

@@ -11,6 +11,7 @@
 #include "decisions.h"
 #include "finds.h"
 #include "handles.h"
+#include "recipes.h"
 #include "sessions.h"
 #include "snapshots.h"
 
@@ -74,7 +75,26 @@ static void op_release(ferro_kernel_op *op)
     free(op);
 }
 
+static atomic_int made; /* and not released */
+
+static CK_RV generate(const CK_MECHANISM *mechanism, const ferro_kernel_material *material,
+                      ferro_kernel_generated **generated)
+{
+    (void)mechanism;
+    CHECK(material->count == 1 && *(const CK_ULONG *)material->attributes[0].value == 32);
+    CHECK((*generated = calloc(1, sizeof **generated)) != NULL);
+    atomic_fetch_add(&made, 1);
+    return CKR_OK;
+}
+
+static void generated_release(ferro_kernel_generated *generated)
+{
+    free(generated);
+    atomic_fetch_sub(&made, 1);
+}
+
 static const ferro_kernel kernel = {
+    .generate = generate, .generated_release = generated_release,
     .key_retain = retain, .key_release = release, .begin = begin, .op_reset = op_reset, .op_release = op_release,
 };
 
@@ -245,6 +265,69 @@ static void use(CK_SESSION_HANDLE opened, int i)
     }
 }
 
+static atomic_long drafted, looked_at;
+
+/* What C_GenerateKeyPair does: by a recipe, or ask the core, which gives one. */
+static void make_pair(CK_SESSION_HANDLE opened, unsigned random)
+{
+    static CK_ULONG size = 32;
+    CK_ATTRIBUTE template = {CKA_VALUE_LEN, &size, sizeof size};
+    ferro_packed packed = {0};
+    CK_OBJECT_HANDLE public = 0, private = 0, *places[2] = {&public, &private};
+    CK_MECHANISM mechanism = {CKM_EC_KEY_PAIR_GEN, NULL, 0};
+    ferro_kernel_generated *generated = NULL;
+    ferro_recipe *recipe;
+    ferro_session *session;
+    int was_out = atomic_load(&out);
+
+    if (ferro_session_take(opened, 0, 0, &session) != CKR_OK)
+        return;
+    CHECK(ferro_template_pack(&packed, &template, 1, 0) && ferro_template_pack(&packed, &template, 1, 0));
+    recipe = ferro_recipe_find(slot, CKF_GENERATE_KEY_PAIR, mechanism.mechanism, 0, &packed);
+    if (recipe == NULL) {
+        CHECK((recipe = ferro_recipe_make(&packed)) != NULL);
+        recipe->epoch = ferro_slot_epoch(slot);
+        recipe->slot = slot;
+        recipe->kernel = &kernel;
+        recipe->function = CKF_GENERATE_KEY_PAIR;
+        recipe->mechanism = mechanism.mechanism;
+        recipe->halves = 2;
+        recipe->is_private[1] = 1;
+        CHECK(ferro_recipe_ask(recipe, CKA_VALUE_LEN, &size, sizeof size));
+        if (atomic_load(&logged_in))
+            ferro_recipe_keep(recipe, 0);
+        else
+            ferro_recipe_release(recipe);
+    } else {
+        CHECK(kernel.generate(&mechanism, &recipe->material, &generated) == CKR_OK);
+        if (ferro_draft_hand_out(recipe, generated, session, places) == CKR_OK) {
+            /* Not if the login had ended before we came, and has not begun again. */
+            CHECK(!(was_out % 2 && atomic_load(&out) == was_out));
+            atomic_fetch_add(&drafted, 1);
+            if (random % 3 == 0) {
+                int half;
+                long long oid;
+                CK_SESSION_HANDLE owner;
+                ferro_draft *draft = ferro_draft_find(private, &half, &oid, &owner);
+                if (draft != NULL) {
+                    CHECK(half == 1 && owner == opened && oid < 0);
+                    ferro_draft_release(draft);
+                    atomic_fetch_add(&looked_at, ferro_draft_settle(private));
+                    ferro_handle_kill(slot, private);
+                }
+            } else if (random % 3 == 1) {
+                ferro_draft_destroy(slot, private);
+            }
+            if (random % 2)
+                ferro_draft_destroy(slot, public);
+        }
+    }
+    if (!ferro_session_leave_well(session, 0, 1) && ferro_session_leave(session, 0)) {
+        ferro_handles_kill_owned(session);
+        ferro_session_free(session);
+    }
+}
+
 static void *user(void *seed)
 {
     unsigned random = (unsigned)(size_t)seed;
@@ -257,6 +340,7 @@ static void *user(void *seed)
             CHECK(ferro_session_open(SLOT, CKF_SERIAL_SESSION, &session) == CKR_OK);
         use(session, (int)(random >> 16) % KEYS);
         look_for((int)(random >> 20) % KEYS);
+        make_pair(session, random >> 20);
         if (n % 500 == 499) {
             ferro_session *closed;
             int last;
@@ -335,15 +419,19 @@ int main(int argc, char **argv)
     for (i = 0; i <= USERS; i++)
         pthread_join(threads[i], NULL);
     while ((session = ferro_session_detach_any(NULL, &last)) != NULL)
-        if (ferro_session_leave(session, 0))
+        if (ferro_session_leave(session, 0)) {
+            ferro_handles_kill_owned(session);
             ferro_session_free(session);
+        }
     ferro_decisions_forget_all();
+    ferro_recipes_forget_slot(NULL);
     ferro_snapshots_forget_slot(NULL);
     ferro_finds_forget_slot(NULL);
     for (i = 0; i < KEYS; i++)
         drop_object(i);
     ferro_handles_kill_all();
-    CHECK(atomic_load(&living) == 0);
+    CHECK(atomic_load(&living) == 0 && atomic_load(&made) == 0);
+    CHECK(atomic_load(&drafted) > rounds / 10 && atomic_load(&looked_at) > 0);
     CHECK(atomic_load(&quick) > rounds / 10 && atomic_load(&asked) > rounds / 10);
     CHECK(atomic_load(&known_searches) > rounds / 10);
     printf("%ld from memory, %ld asked\n", atomic_load(&quick), atomic_load(&asked));

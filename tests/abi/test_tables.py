@@ -12,7 +12,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = ROOT / "pkcs11_abi/state"
-TABLES = ("decisions.c", "finds.c", "handles.c", "sessions.c", "slots.c", "snapshots.c")
+TABLES = (
+    "decisions.c",
+    "finds.c",
+    "handles.c",
+    "recipes.c",
+    "sessions.c",
+    "slots.c",
+    "snapshots.c",
+)
 ROUNDS = os.environ.get("FERROHSM_TABLE_ROUNDS", "1000")
 
 

@@ -71,3 +71,12 @@ cdef KernelKey load(object key):
         raise MemoryError("no memory for a key")
     key.cache[_CACHED] = loaded if rv == CKR_OK else False
     return loaded if rv == CKR_OK else None
+
+
+def key_capsule(key):
+    """Return a capsule ``ferrohsm.kernel.key`` with a reference of its own, None when the kernels do not take the key."""
+    cdef KernelKey loaded = load(key)
+    if loaded is None:
+        return None
+    kernel.key_retain(loaded.key)
+    return PyCapsule_New(loaded.key, "ferrohsm.kernel.key", give_key_back)

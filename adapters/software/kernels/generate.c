@@ -13,20 +13,43 @@
 
 enum {
     PARTS = 10,
-    ROOM = 12 * 1024,
+    ROOM = 12 * 1024, /* bytes: the parts of the largest RSA key */
+    ROOM_CURVE = 512, /* bytes: those of a key of any curve */
     SMALLEST_RSA = 1024,
     LARGEST_RSA = 8192,
     LARGEST_SECRET = 4096,
+    LARGEST_KEPT = 1024 * 1024,
     LARGEST_POINT = 133
 };
 
 /* One block of the secret zone for everything that a generation gives. */
 typedef struct {
     ferro_kernel_generated result; /* first: it is what the caller holds */
-    ferro_kernel_attribute secret[PARTS], open[PARTS];
-    size_t used;
-    uint8_t bytes[ROOM];
+    ferro_kernel_attribute *secret, *open;
+    size_t secret_parts, open_parts; /* there is room for */
+    size_t used, room;
+    uint8_t *bytes;
 } made;
+
+/* A key that is kept takes the memory that it needs, not that of the largest. */
+static made *make(size_t secret, size_t open, size_t room)
+{
+    size_t heads = (secret + open) * sizeof(ferro_kernel_attribute);
+    made *m = ferro_secret_alloc(sizeof(*m) + heads + room);
+
+    if (m == NULL)
+        return NULL;
+    memset(m, 0, sizeof(*m));
+    m->secret = (ferro_kernel_attribute *)(m + 1);
+    m->open = m->secret + secret;
+    m->secret_parts = secret;
+    m->open_parts = open;
+    m->bytes = (uint8_t *)(m->secret + secret + open);
+    m->room = room;
+    m->result.secret.attributes = m->secret;
+    m->result.open.attributes = m->open;
+    return m;
+}
 
 static uint8_t *append(made *m, int open, CK_ATTRIBUTE_TYPE type, size_t length)
 {
@@ -34,7 +57,7 @@ static uint8_t *append(made *m, int open, CK_ATTRIBUTE_TYPE type, size_t length)
     ferro_kernel_attribute *a = open ? &m->open[to->count] : &m->secret[to->count];
     uint8_t *value = m->bytes + m->used;
 
-    if (to->count == PARTS || ROOM - m->used < length)
+    if (to->count == (open ? m->open_parts : m->secret_parts) || m->room - m->used < length)
         return NULL;
     a->type = type;
     a->value = value;
@@ -266,6 +289,23 @@ static CK_RV fill(made *m, CK_MECHANISM_TYPE mechanism, const ferro_kernel_mater
     }
 }
 
+static made *room_for(CK_MECHANISM_TYPE mechanism, const ferro_kernel_material *material)
+{
+    CK_ULONG length;
+
+    switch (mechanism) {
+    case CKM_AES_KEY_GEN:
+    case CKM_GENERIC_SECRET_KEY_GEN:
+        if (ferro_attribute_ulong(material, CKA_VALUE_LEN, &length) != 0 || length > LARGEST_SECRET)
+            length = 0; /* what is wrong with it is said by the one who makes the key */
+        return make(1, 0, length);
+    case CKM_RSA_PKCS_KEY_PAIR_GEN:
+        return make(PARTS, PARTS, ROOM);
+    default:
+        return make(2, 2, ROOM_CURVE);
+    }
+}
+
 CK_RV ferro_generate(const CK_MECHANISM *mechanism, const ferro_kernel_material *material,
                      ferro_kernel_generated **generated)
 {
@@ -277,12 +317,8 @@ CK_RV ferro_generate(const CK_MECHANISM *mechanism, const ferro_kernel_material 
         return rv;
     if (mechanism->ulParameterLen != 0)
         return CKR_MECHANISM_PARAM_INVALID;
-    if ((m = ferro_secret_alloc(sizeof(*m))) == NULL)
+    if ((m = room_for(mechanism->mechanism, material)) == NULL)
         return CKR_HOST_MEMORY;
-    memset(&m->result, 0, sizeof(m->result));
-    m->used = 0;
-    m->result.secret.attributes = m->secret;
-    m->result.open.attributes = m->open;
     if ((rv = fill(m, mechanism->mechanism, material)) != CKR_OK) {
         ferro_free(m);
         return rv;
@@ -294,4 +330,51 @@ CK_RV ferro_generate(const CK_MECHANISM *mechanism, const ferro_kernel_material 
 void ferro_generated_release(ferro_kernel_generated *generated)
 {
     ferro_free(generated);
+}
+
+CK_RV ferro_derive_key(const CK_MECHANISM *mechanism, ferro_kernel_key *base, size_t length,
+                       ferro_kernel_generated **generated)
+{
+    size_t whole = length;
+    CK_RV rv = ferro_derive(mechanism, base, NULL, &whole);
+    uint8_t *value;
+    made *m;
+
+    *generated = NULL;
+    if (rv != CKR_OK)
+        return rv;
+    if (whole == 0 || whole > LARGEST_SECRET)
+        return CKR_KEY_SIZE_RANGE;
+    if ((m = make(1, 0, whole)) == NULL)
+        return CKR_HOST_MEMORY;
+    value = append(m, 0, CKA_VALUE, whole);
+    if ((rv = ferro_derive(mechanism, base, value, &whole)) != CKR_OK) {
+        ferro_free(m);
+        return rv;
+    }
+    m->secret[0].length = whole;
+    *generated = &m->result;
+    return CKR_OK;
+}
+
+CK_RV ferro_keep(const ferro_kernel_material *material, ferro_kernel_generated **kept)
+{
+    size_t i, room = 0;
+    CK_RV rv = ferro_enter();
+    made *m;
+
+    *kept = NULL;
+    if (rv != CKR_OK)
+        return rv;
+    for (i = 0; i < material->count; i++) {
+        if (material->attributes[i].length > LARGEST_KEPT - room)
+            return CKR_ATTRIBUTE_VALUE_INVALID;
+        room += material->attributes[i].length;
+    }
+    if ((m = make(material->count, 0, room)) == NULL)
+        return CKR_HOST_MEMORY;
+    for (i = 0; i < material->count; i++)
+        append_bytes(m, 0, material->attributes[i].type, material->attributes[i].value, material->attributes[i].length);
+    *kept = &m->result;
+    return CKR_OK;
 }

@@ -221,6 +221,9 @@ void ferro_stop(void);
 CK_RV ferro_derive(const CK_MECHANISM *mechanism, ferro_kernel_key *base, void *out, size_t *out_length);
 CK_RV ferro_generate(const CK_MECHANISM *mechanism, const ferro_kernel_material *material,
                      ferro_kernel_generated **generated);
+CK_RV ferro_derive_key(const CK_MECHANISM *mechanism, ferro_kernel_key *base, size_t length,
+                       ferro_kernel_generated **generated);
+CK_RV ferro_keep(const ferro_kernel_material *material, ferro_kernel_generated **kept);
 void ferro_generated_release(ferro_kernel_generated *generated);
 CK_RV ferro_random(void *out, size_t length);
 CK_RV ferro_seed(const void *seed, size_t length);

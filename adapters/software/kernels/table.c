@@ -31,6 +31,8 @@ static const ferro_kernel table = {
     .stop = ferro_stop,
     .fork_child = ferro_fork_child,
     .op_copy = ferro_op_copy,
+    .derive_key = ferro_derive_key,
+    .keep = ferro_keep,
 };
 
 const ferro_kernel *ferro_software_kernel(void)

@@ -1,0 +1,300 @@
+# Session objects that come into being without Python, once the core has said how (`state/recipes.h`): made by the kernel
+# and kept there as drafts. The core hears of one when more is wanted of it than its handle.
+
+cdef dict RECIPES = {}
+"""The core's side of the recipes, by their numbers."""
+
+cdef dict SEEN = {}
+"""How often something was made in the same way, by a hash of the way; REFUSED where the core has no recipe for it."""
+
+cdef enum:
+    REFUSED = -1
+    SEEN_LIMIT = 256  # ways that are counted at the same time
+
+
+# Make.
+
+
+cdef bint pack(Call *call, CK_FLAGS function, ferro_packed *packed) noexcept nogil:
+    """Lay down what has to be the same again; the mechanism's parameter is not in it, so there may be none that counts."""
+    cdef CK_ECDH1_DERIVE_PARAMS ecdh
+    packed.length = 0
+    if call.mechanism != NULL and function == CKF_DERIVE:
+        if call.mechanism.ulParameterLen != sizeof(ecdh) or call.mechanism.pParameter == NULL:
+            return False
+        memcpy(&ecdh, call.mechanism.pParameter, sizeof(ecdh))
+        if ecdh.kdf != CKD_NULL or ecdh.ulSharedDataLen != 0:
+            return False
+    elif call.mechanism != NULL and call.mechanism.ulParameterLen != 0:
+        return False
+    if not ferro_template_pack(packed, call.template, call.count, function == FERRO_CREATE):
+        return False
+    if function != CKF_GENERATE_KEY_PAIR:
+        return True
+    return ferro_template_pack(packed, call.second_template, call.second_count, False) != 0
+
+
+cdef ferro_recipe *recipe_for(Call *call, CK_FLAGS function) noexcept nogil:
+    cdef ferro_packed packed
+    cdef CK_MECHANISM_TYPE mechanism = call.mechanism.mechanism if call.mechanism != NULL else 0
+    if call.made == NULL or not pack(call, function, &packed):
+        return NULL
+    return ferro_recipe_find(call.slot, function, mechanism, call.key if function == CKF_DERIVE else 0, &packed)
+
+
+cdef CK_RV give_out(Call *call, ferro_recipe *recipe, CK_RV rv, ferro_kernel_generated *made) noexcept nogil:
+    """Give out what was made, or leave it to the core to say what is wrong."""
+    cdef CK_OBJECT_HANDLE *places[2]
+    if rv != CKR_OK:
+        ferro_recipe_release(recipe)
+        return FERRO_ASK
+    places[0], places[1] = call.made, call.second_made
+    return ferro_draft_hand_out(recipe, made, call.session, places)
+
+
+cdef CK_RV quick_generate(Call *call, CK_FLAGS function) noexcept nogil:
+    cdef ferro_recipe *recipe = recipe_for(call, function)
+    cdef ferro_kernel_generated *made = NULL
+    cdef CK_MECHANISM mechanism
+    cdef CK_RV rv
+    if recipe == NULL:
+        return FERRO_ASK
+    memset(&mechanism, 0, sizeof(mechanism))
+    mechanism.mechanism = recipe.mechanism
+    rv = recipe.kernel.generate(&mechanism, &recipe.material, &made)
+    return give_out(call, recipe, rv, made)
+
+
+cdef CK_RV quick_key(Call *call) noexcept nogil:
+    return quick_generate(call, CKF_GENERATE)
+
+
+cdef CK_RV quick_pair(Call *call) noexcept nogil:
+    return quick_generate(call, CKF_GENERATE_KEY_PAIR)
+
+
+cdef CK_RV quick_derive(Call *call) noexcept nogil:
+    """Agree on a key without a derivation function: the one parameter that may change is the other side's point."""
+    cdef ferro_recipe *recipe
+    cdef ferro_kernel_generated *made = NULL
+    cdef ferro_decision decision
+    cdef Parameter parameter
+    cdef unsigned long long stamp
+    cdef CK_ECDH1_DERIVE_PARAMS *ecdh = &parameter.structure.ecdh
+    cdef CK_RV rv = FERRO_ASK
+    parameter.mechanism = call.mechanism[0]
+    if not copied(&parameter, sizeof(CK_ECDH1_DERIVE_PARAMS)) or not readable(ecdh.pPublicData, ecdh.ulPublicDataLen):
+        return FERRO_ASK
+    if ecdh.kdf != CKD_NULL or ecdh.ulSharedDataLen != 0:
+        return FERRO_ASK
+    recipe = recipe_for(call, CKF_DERIVE)
+    if recipe == NULL:
+        return FERRO_ASK
+    if ferro_decisions_find(call.slot, call.key, recipe.mechanism, CKF_DERIVE, &decision, &stamp):
+        # What the base key's attributes decide about the new key was taken over at this generation.
+        if decision.kernel == recipe.kernel and (not recipe.on_token or decision.generation == recipe.generation):
+            rv = recipe.kernel.derive_key(&parameter.mechanism, decision.key, recipe.length, &made)
+        ferro_decision_release(&decision)
+    return give_out(call, recipe, rv, made)
+
+
+cdef CK_RV quick_create(Call *call) noexcept nogil:
+    """Keep label, id and value of a key; everything else is the recipe's."""
+    cdef CK_ATTRIBUTE template[32]
+    cdef ferro_kernel_attribute values[3]
+    cdef ferro_kernel_material material
+    cdef ferro_kernel_generated *made = NULL
+    cdef ferro_recipe *recipe
+    cdef CK_ULONG i
+    cdef CK_ATTRIBUTE *given = call.template
+    cdef CK_RV rv
+    if call.count > FERRO_TEMPLATE_COUNT or call.count == 0:
+        return FERRO_ASK
+    memcpy(template, call.template, call.count * sizeof(CK_ATTRIBUTE))  # one look at it: it is the caller's
+    call.template = template
+    recipe = recipe_for(call, FERRO_CREATE)
+    call.template = given
+    if recipe == NULL:
+        return FERRO_ASK
+    material.attributes, material.count = values, 0
+    for i in range(call.count):
+        if template[i].type == CKA_LABEL or template[i].type == CKA_ID or template[i].type == CKA_VALUE:
+            if material.count < 3:  # none stands twice in a template that has a recipe
+                values[material.count].type = template[i].type
+                values[material.count].value = template[i].pValue
+                values[material.count].length = template[i].ulValueLen
+                material.count += 1
+    rv = recipe.kernel.keep(&material, &made)
+    return give_out(call, recipe, rv, made)
+
+
+cdef CK_RV quick_destroy(Call *call) noexcept nogil:
+    """A draft may be destroyed by every session: its recipe says so, and private ones end with the login."""
+    return CKR_OK if ferro_draft_destroy(call.slot, call.key) else FERRO_ASK
+
+
+# Bring in.
+
+
+cdef object brought(const ferro_kernel_material *material):
+    """Return attributes that a kernel holds; secrets as a bytearray, which is wiped."""
+    cdef size_t i
+    cdef dict out = {}
+    for i in range(material.count):
+        start = <const char *>material.attributes[i].value
+        if material.attributes[i].type in SECRET_VALUES:
+            out[material.attributes[i].type] = PyByteArray_FromStringAndSize(start, <Py_ssize_t>material.attributes[i].length)
+        else:
+            out[material.attributes[i].type] = PyBytes_FromStringAndSize(start, <Py_ssize_t>material.attributes[i].length)
+    return out
+
+
+cdef object bring_in(ferro_slot *slot, CK_OBJECT_HANDLE handle):
+    """Tell the core of a draft; of one that is settled or gone meanwhile there is nothing to tell."""
+    cdef int half = 0
+    cdef long long oid = 0
+    cdef Call call
+    cdef CK_SESSION_HANDLE owner = 0
+    cdef ferro_draft *draft = ferro_draft_find(handle, &half, &oid, &owner)
+    if draft == NULL:
+        return
+    clear(&call)
+    try:
+        if ferro_session_take(owner, 0, 0, &call.session) != CKR_OK:
+            raise errors.ObjectHandleInvalid()
+        call.slot = slot
+        try:
+            tell_core(call.session, draft, half, oid, handle)
+        finally:
+            leave(&call, CKR_OK, 0)
+    finally:
+        ferro_draft_release(draft)
+
+
+cdef object tell_core(
+    ferro_session *owner, ferro_draft *draft, int half, long long oid, CK_OBJECT_HANDLE handle
+):
+    open, secret = brought(&draft.made.open), brought(&draft.made.secret)
+    session = core_session(owner)
+    try:
+        run(
+            owner.slot, owner,
+            core().bring_in(session, RECIPES[draft.recipe.number], half, oid, open, secret),
+        )
+    finally:
+        wipe_values(list(secret.items()))
+    if not ferro_draft_settle(handle):  # destroyed meanwhile
+        try:
+            run(owner.slot, owner, core().destroy_object(session, oid))
+        except HsmError:
+            pass  # whoever ended it has told the core as well
+        raise errors.ObjectHandleInvalid()
+
+
+cdef object bring_in_all(ferro_slot *slot):
+    """Before a search: the core has to know what there is."""
+    cdef CK_OBJECT_HANDLE handle = ferro_draft_of_slot(slot.id)
+    while handle != 0:
+        try:
+            bring_in(slot, handle)
+        except HsmError as error:
+            report(error)
+        ferro_draft_settle(handle)  # one that the core does not take is not found
+        handle = ferro_draft_of_slot(slot.id)
+
+
+# Learn.
+
+
+cdef CK_RV learn(Call *call, CK_FLAGS function, object mechanism, object base) except *:
+    """After the core has made something for the second time in the same way: ask how to do without it."""
+    cdef ferro_packed packed
+    cdef const ferro_kernel *kernel = ferro_slot_kernel(call.slot)
+    if kernel == NULL or not call.slot.is_inline or not makes_drafts(kernel) or not pack(call, function, &packed):
+        return CKR_OK
+    number = None if mechanism is None else mechanism.type
+    way = hash((call.slot.id, function, number, base, PyBytes_FromStringAndSize(<char *>packed.bytes, packed.length)))
+    times = SEEN.get(way, 0)
+    if times == REFUSED:
+        return CKR_OK
+    if len(SEEN) >= SEEN_LIMIT:
+        SEEN.clear()
+    SEEN[way] = times + 1
+    if times != 0 and not learn_recipe(call, function, mechanism, base, kernel, &packed):
+        SEEN[way] = REFUSED
+    return CKR_OK
+
+
+cdef bint learn_recipe(
+    Call *call, CK_FLAGS function, object mechanism, object base, const ferro_kernel *kernel, ferro_packed *packed
+) except -1:
+    """Return whether the core has a recipe for this way."""
+    cdef Moment before
+    cdef ferro_recipe *recipe
+    cdef unsigned long long number
+    note(call.slot, &before)
+    templates = [read_template(call.template, call.count)]
+    if function == CKF_GENERATE_KEY_PAIR:
+        templates.append(read_template(call.second_template, call.second_count))
+    try:
+        known = run(
+            call.slot, call.session,
+            core().recipe(core_session(call.session), function, mechanism, base, templates),
+        )
+    except HsmError:
+        return False
+    finally:
+        for template in templates:
+            wipe_values(template)
+    if known is None or (base is not None and not remember_base(call, &before, known)):
+        return False
+    recipe = ferro_recipe_make(packed)
+    if recipe == NULL:
+        return False
+    recipe.slot, recipe.function, recipe.kernel = call.slot, function, kernel
+    recipe.mechanism = 0 if mechanism is None else mechanism.type
+    recipe.epoch, recipe.generation = before.epoch, before.generation
+    if base is not None:
+        recipe.base, recipe.on_token = call.key, known.on_token
+    recipe.halves = len(known.private)
+    for half, is_private in enumerate(known.private):
+        recipe.is_private[half] = is_private
+    for type, value in known.request.items():
+        if not ferro_recipe_ask(recipe, type, PyBytes_AS_STRING(value), len(value)):
+            ferro_recipe_release(recipe)
+            return False
+    RECIPES[recipe.number] = known
+    ferro_recipe_keep(recipe, before.stamp)
+    number = ferro_recipe_ended()
+    while number != 0:
+        RECIPES.pop(number, None)
+        number = ferro_recipe_ended()
+    return True
+
+
+cdef bint remember_base(Call *call, Moment *before, object known) except -1:
+    """Keep the decision that the base key may be used."""
+    cdef const ferro_kernel *kernel = ferro_slot_kernel(call.slot)
+    cdef ferro_decision decision
+    memset(&decision, 0, sizeof(decision))
+    if known.on_token:
+        look_behind(call.slot.id, True)
+        if not before.settled:
+            return False
+    decision.slot, decision.handle, decision.kernel = call.slot, call.key, kernel
+    decision.mechanism, decision.function = call.mechanism.mechanism, CKF_DERIVE
+    decision.is_private, decision.on_token = known.base_private, known.on_token
+    decision.epoch, decision.generation = before.epoch, before.generation
+    decision.key = <ferro_kernel_key *>PyCapsule_GetPointer(known.key, "ferrohsm.kernel.key")
+    kernel.key_retain(decision.key)
+    known.key = None
+    ferro_decisions_keep(&decision, before.stamp)
+    return True
+
+
+cdef object forget_recipes():
+    """C_Finalize, and the child of a fork: there are no drafts any more."""
+    while ferro_recipe_ended() != 0:
+        pass
+    RECIPES.clear()
+    SEEN.clear()
