@@ -1,6 +1,7 @@
 #include "slots.h"
 #include "lock.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +41,12 @@ static void next_epoch(ferro_slot *slot)
 {
     atomic_fetch_add_explicit(&slot->epoch, 1, memory_order_acq_rel);
     move(slot);
+}
+
+/* With the lock, which guards all that is copied. */
+static void copy_out(ferro_slot_copy *copy, const ferro_slot *slot)
+{
+    memcpy(copy, slot, offsetof(ferro_slot, births));
 }
 
 void ferro_slot_moved(ferro_slot *slot)
@@ -150,7 +157,7 @@ ferro_slot *ferro_slot_find(CK_SLOT_ID id, ferro_slot_copy *copy)
     if (slot != NULL && !slot->listed)
         slot = NULL;
     if (slot != NULL && copy != NULL)
-        *copy = *slot;
+        copy_out(copy, slot);
     ferro_unlock(&mutex);
     return slot;
 }
@@ -158,7 +165,7 @@ ferro_slot *ferro_slot_find(CK_SLOT_ID id, ferro_slot_copy *copy)
 void ferro_slot_read(ferro_slot *slot, ferro_slot_copy *copy)
 {
     ferro_lock(&mutex);
-    *copy = *slot;
+    copy_out(copy, slot);
     ferro_unlock(&mutex);
 }
 

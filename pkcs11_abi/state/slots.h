@@ -35,14 +35,15 @@ typedef struct ferro_slot {
     CK_ULONG rw_sessions;
     /* Moves with everything that this process does to logins and objects (decisions.h); read without a lock. */
     _Atomic unsigned long long stamp;
-    /* Moves with every object that this process makes: no decision rests on it, but what a search found does. */
-    _Atomic unsigned long long births;
     /* What computes for this slot without Python, or NULL. */
     _Atomic(const ferro_kernel *) kernel;
     /* The store's generation in shared memory, or NULL: the numbers of the commit that was begun and of the one that is
      * done, and whether the token is gone. */
     _Atomic(const _Atomic unsigned long long *) words;
     struct ferro_slot *next;
+    /* Moves with every object that this process makes, so that no search that is kept misses one. Written and read without
+     * a lock; it has to stay the last, for copies end before it. */
+    _Atomic unsigned long long births;
 } ferro_slot;
 
 /* A slot as a scan found it. */
