@@ -206,23 +206,31 @@ cdef object bring_in_all(ferro_slot *slot):
 # Learn.
 
 
-cdef CK_RV learn(Call *call, CK_FLAGS function, object mechanism, object base) except *:
-    """After the core has made something for the second time in the same way: ask how to do without it."""
+cdef CK_RV learn(Call *call, CK_FLAGS function, object mechanism, object base) noexcept:
+    """After the core has made something, which stays made whatever comes of this: see how to do without it."""
+    try:
+        count(call, function, mechanism, base)
+    except BaseException as error:
+        translate(error)
+    return CKR_OK
+
+
+cdef object count(Call *call, CK_FLAGS function, object mechanism, object base):
+    """Ask the core for a recipe when something was made for the second time in the same way."""
     cdef ferro_packed packed
     cdef const ferro_kernel *kernel = ferro_slot_kernel(call.slot)
     if kernel == NULL or not call.slot.is_inline or not makes_drafts(kernel) or not pack(call, function, &packed):
-        return CKR_OK
+        return
     number = None if mechanism is None else mechanism.type
     way = hash((call.slot.id, function, number, base, PyBytes_FromStringAndSize(<char *>packed.bytes, packed.length)))
     times = SEEN.get(way, 0)
     if times == REFUSED:
-        return CKR_OK
+        return
     if len(SEEN) >= SEEN_LIMIT:
         SEEN.clear()
     SEEN[way] = times + 1
     if times != 0 and not learn_recipe(call, function, mechanism, base, kernel, &packed):
         SEEN[way] = REFUSED
-    return CKR_OK
 
 
 cdef bint learn_recipe(

@@ -275,7 +275,7 @@ class Engine:
 
         if self.kernels is None or not self.kernels.serves(function, mechanism.type):
             return None
-        return drafts.request(function, _row(mechanism, function), mechanism, attributes)
+        return drafts.request(function, checked_row(mechanism, function), mechanism, attributes)
 
     def kernel_base_key(self, base: Key) -> object | None:
         """Return the kernels' form of a base key."""
@@ -292,7 +292,7 @@ class Engine:
         """Return what the kernels have made as attributes to add."""
         from ferrohsm_adapters.software import drafts
 
-        return drafts.finished(function, _row(mechanism, function), halves, public, secret)
+        return drafts.finished(function, checked_row(mechanism, function), halves, public, secret)
 
     async def complete(self, attributes: Attributes) -> Attributes:
         """Check the material of an object that is brought in and return the attributes to add."""
