@@ -41,6 +41,7 @@ def build_id() -> str:
     patterns = (
         "pkcs11_abi/**/*.[chp]*",
         "ferrohsm/**/*.py",
+        "ferrohsm/**/*.c",
         "adapters/**/*.[chp]*",
         "include/*.h",
         "setup.py",
@@ -199,6 +200,21 @@ def driver() -> list[Extension]:
     ]
 
 
+def isolation() -> list[Extension]:
+    """Return what starts the processes of isolated adapters, where there is such a thing."""
+    if not sys.platform.startswith("linux"):
+        return []
+    return [
+        Extension(
+            "ferrohsm.isolation._start",
+            sources=["ferrohsm/isolation/start.c"],
+            extra_compile_args=[*compile_flags(), "-Wall", "-Wextra"],
+            extra_link_args=link_flags(),
+            libraries=["dl"],
+        )
+    ]
+
+
 def openssl() -> tuple[list[str], str]:
     """Return the include folders and the static libcrypto that the kernels are built with."""
     prefix = os.environ.get("FERROHSM_OPENSSL")
@@ -334,7 +350,7 @@ def extensions() -> list[Extension]:
     modules = [module for module in (abi(), kernels()) if module is not None]
     directives = {"language_level": 3, "embedsignature": False}
     translated = cythonize(modules, include_path=["include", "pkcs11_abi"], compiler_directives=directives)
-    return [loader(), *driver(), *translated]
+    return [loader(), *driver(), *isolation(), *translated]
 
 
 def packages() -> list[str]:

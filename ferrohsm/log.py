@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from ferrohsm.settings import LogSettings
 
@@ -40,6 +41,7 @@ _OFF = 100
 _threshold = _OFF
 _target = "off"
 _json = True
+_forward: Callable[[str, str, dict[str, Any]], None] | None = None
 
 
 def configure(settings: LogSettings) -> None:
@@ -47,6 +49,12 @@ def configure(settings: LogSettings) -> None:
     global _threshold, _target, _json
     _target, _json = settings.target, settings.format == "json"
     _threshold = _OFF if _target == "off" else LEVELS[settings.level]
+
+
+def forward(level: str, to: Callable[[str, str, dict[str, Any]], None]) -> None:
+    """Give every event of at least `level` to somebody else, with what may be written of its fields."""
+    global _threshold, _forward
+    _threshold, _forward = LEVELS[level], to
 
 
 def close() -> None:
@@ -65,6 +73,9 @@ def event(level: str, message: str, /, **fields: Any) -> None:
     if LEVELS[level] < _threshold:
         return
     try:  # noqa: SIM105 - contextlib is not needed for this alone
+        if _forward is not None:
+            _forward(level, message, {name: _safe(name, value) for name, value in fields.items()})
+            return
         _write(level, _line(level, message, fields))
     except Exception:  # noqa: S110 - whatever goes wrong with a log line, the call goes on
         pass

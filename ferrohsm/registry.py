@@ -69,7 +69,9 @@ def make(section: SlotSection) -> Adapter:
     Raises `UnknownAdapterError`, `IsolationError` and whatever the plugin raises.
     """
     if section.isolation == "process":
-        raise IsolationError('isolation = "process" is not there yet')
+        from ferrohsm.isolation.adapter import IsolatedAdapter
+
+        return IsolatedAdapter(section)
     return _factory(section.adapter)(section)
 
 

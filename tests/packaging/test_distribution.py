@@ -21,6 +21,8 @@ BINARIES = {
     f"ferrohsm_adapters/software/_kernels{SUFFIX}",
     "ferrohsm_bench/driver_program",
 }
+if sys.platform.startswith("linux"):
+    BINARIES.add(f"ferrohsm/isolation/_start{SUFFIX}")
 OTHERS = {
     "ferrohsm/py.typed",
     "ferrohsm_adapters/software/_kernels.pyi",
