@@ -90,6 +90,7 @@ async def settle(session: Session, attributes: Attributes, made: Attributes | No
     """
     object_class = number(attributes[ck.CKA_CLASS])
     if object_class not in (*_KEY_CLASSES, ck.CKO_CERTIFICATE):
+        attributes.update(made or {})
         return
     given = {attribute: attributes.pop(attribute) for attribute in _CHECKED if attribute in attributes}
     follows = ck.CKA_CHECK_VALUE if object_class == ck.CKO_SECRET_KEY else ck.CKA_PUBLIC_KEY_INFO
@@ -217,7 +218,8 @@ async def generate_key(session: Session, mechanism: Mechanism, template: Templat
     """Generate a secret key (``C_GenerateKey``)."""
     token = session.token
     row = check_mechanism(token, mechanism.type, Function.GENERATE)
-    attributes = compose(GENERATE, template, implied(ck.CKO_SECRET_KEY, row), so=token.so_logged_in)
+    object_class = ck.CKO_SECRET_KEY if row.object_class is None else row.object_class
+    attributes = compose(GENERATE, template, implied(object_class, row), so=token.so_logged_in)
     await check_create(session, attributes)
     await settle_made(session, attributes, await token.signer.generate_key(mechanism, dict(attributes)))
     stamp_generated(attributes, mechanism)
@@ -258,6 +260,8 @@ def implied(object_class: int, row: Row) -> Attributes:
 def stamp_generated(attributes: Attributes, mechanism: Mechanism) -> None:
     """Set what is true of every key that was generated here."""
     attributes[ck.CKA_LOCAL] = TRUE
+    if number(attributes[ck.CKA_CLASS]) == ck.CKO_DOMAIN_PARAMETERS:
+        return
     attributes[ck.CKA_KEY_GEN_MECHANISM] = ulong(mechanism.type)
     if ck.CKA_SENSITIVE in attributes:
         attributes[ck.CKA_ALWAYS_SENSITIVE] = attributes[ck.CKA_SENSITIVE]

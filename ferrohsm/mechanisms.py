@@ -10,6 +10,7 @@ from ferrohsm import constants as ck
 from ferrohsm import (
     rows_asymmetric,
     rows_derivation,
+    rows_finite_field,
     rows_hash,
     rows_lattice,
     rows_protocols,
@@ -42,7 +43,15 @@ __all__ = [
 
 ROWS: dict[int, Row] = {}
 
-for _part in (rows_asymmetric, rows_symmetric, rows_hash, rows_derivation, rows_protocols, rows_lattice):
+for _part in (
+    rows_asymmetric,
+    rows_finite_field,
+    rows_symmetric,
+    rows_hash,
+    rows_derivation,
+    rows_protocols,
+    rows_lattice,
+):
     for _row in _part.rows():
         if _row.type in ROWS:
             raise TypeError(f"two rows for {ck.name('CKM', _row.type)}")

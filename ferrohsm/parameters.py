@@ -43,6 +43,7 @@ class ParameterKind:
     ECDH_AES_KEY_WRAP = "ecdh_aes_key_wrap"  # CK_ECDH_AES_KEY_WRAP_PARAMS
     SIGN_CONTEXT = "sign_context"  # CK_SIGN_ADDITIONAL_CONTEXT, may be absent
     HASH_SIGN_CONTEXT = "hash_sign_context"  # CK_HASH_SIGN_ADDITIONAL_CONTEXT
+    X9_42_DH = "x9_42_dh"  # CK_X9_42_DH1_DERIVE_PARAMS
     TLS12_MASTER = "tls12_master"  # CK_TLS12_MASTER_KEY_DERIVE_PARAMS
     TLS12_EXTENDED_MASTER = "tls12_extended_master"  # CK_TLS12_EXTENDED_MASTER_KEY_DERIVE_PARAMS
     TLS12_KEY_MATERIAL = "tls12_key_material"  # CK_TLS12_KEY_MAT_PARAMS

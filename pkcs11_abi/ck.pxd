@@ -242,6 +242,13 @@ cdef extern from "pkcs11.h" nogil:
         CK_ULONG ulContextLen
         CK_MECHANISM_TYPE hash
 
+    ctypedef struct CK_X9_42_DH1_DERIVE_PARAMS:
+        CK_ULONG kdf
+        CK_ULONG ulOtherInfoLen
+        CK_BYTE *pOtherInfo
+        CK_ULONG ulPublicDataLen
+        CK_BYTE *pPublicData
+
     ctypedef struct CK_SSL3_RANDOM_DATA:
         CK_BYTE *pClientRandom
         CK_ULONG ulClientRandomLen

@@ -347,6 +347,16 @@ cdef object decode_hash_sign_context(const CK_BYTE *parameter, CK_ULONG length):
     return SignContext(value.hedgeVariant, inner(value.pContext, value.ulContextLen), value.hash)
 
 
+cdef object decode_x9_42_dh(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_X9_42_DH1_DERIVE_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    return Ecdh1(
+        value.kdf, inner(value.pOtherInfo, value.ulOtherInfoLen), inner(value.pPublicData, value.ulPublicDataLen)
+    )
+
+
 cdef bytes randoms(const CK_SSL3_RANDOM_DATA *data, bint server_first):
     client = inner(data.pClientRandom, data.ulClientRandomLen)
     server = inner(data.pServerRandom, data.ulServerRandomLen)
@@ -498,6 +508,7 @@ file_decoder(ParameterKind.PBKD2, decode_pbkd2)
 file_decoder(ParameterKind.ECDH_AES_KEY_WRAP, decode_ecdh_aes_key_wrap)
 file_decoder(ParameterKind.SIGN_CONTEXT, decode_sign_context)
 file_decoder(ParameterKind.HASH_SIGN_CONTEXT, decode_hash_sign_context)
+file_decoder(ParameterKind.X9_42_DH, decode_x9_42_dh)
 file_decoder(ParameterKind.TLS12_MASTER, decode_tls12_master)
 file_decoder(ParameterKind.TLS12_EXTENDED_MASTER, decode_tls12_extended_master)
 file_decoder(ParameterKind.TLS12_KEY_MATERIAL, decode_tls12_key_material)

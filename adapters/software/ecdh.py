@@ -45,7 +45,7 @@ def derived(parameter: Ecdh1, secret: bytearray, attributes: Attributes) -> Attr
         return derived_key(secret, attributes, leading=False)
     value = bytearray(length)
     try:
-        _kdf(
+        kdf_context(
             name, checked_kdf(parameter.kdf, parameter.shared_data)[1], length, parameter.shared_data
         ).derive_into(secret, value)
     finally:
@@ -78,7 +78,8 @@ def _agree(base: Key, public_data: bytes) -> bytearray:
         raise MechanismParamInvalid("the public data is no good point of the curve") from None
 
 
-def _kdf(name: str, sp800: bool, length: int, shared_data: bytes) -> Any:
+def kdf_context(name: str, sp800: bool, length: int, shared_data: bytes) -> Any:
+    """Return the key derivation function of a hash: ANSI X9.63's, or that of SP 800-56A."""
     from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS
 
     algorithm = HASH_FUNCTIONS[name]

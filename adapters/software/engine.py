@@ -113,6 +113,8 @@ _PARAMETERS: dict[str, tuple[tuple[type, ...], tuple[int, ...] | None]] = {
     ParameterKind.ECDH_AES_KEY_WRAP: ((EcdhAesKeyWrap,), None),
     ParameterKind.SIGN_CONTEXT: ((SignContext, type(None)), None),
     ParameterKind.HASH_SIGN_CONTEXT: ((SignContext,), None),
+    ParameterKind.BYTES: ((bytes,), None),
+    ParameterKind.X9_42_DH: ((Ecdh1,), None),
     ParameterKind.TLS12_MASTER: ((TlsMaster,), None),
     ParameterKind.TLS12_EXTENDED_MASTER: ((TlsMaster,), None),
     ParameterKind.TLS12_KEY_MATERIAL: ((TlsKeyMaterial,), None),
@@ -193,6 +195,7 @@ class Engine:
             "rsa": _rsa,
             "ec": _ec,
             "eddsa": _eddsa,
+            "dsa": _dsa,
             "aes": _aes,
             "aes_key_wrap": _aes_key_wrap,
             "modes": _modes,
@@ -251,6 +254,10 @@ class Engine:
     async def generate_key(self, mechanism: Mechanism, attributes: Attributes) -> Attributes:
         """Return value, length and check value of a new secret key."""
         row = checked_row(mechanism, Function.GENERATE)
+        if row.object_class == ck.CKO_DOMAIN_PARAMETERS:
+            from ferrohsm_adapters.software import ffc_material
+
+            return ffc_material.generate_parameters(row.produces or 0, attributes)
         if row.family == "pbkdf2":
             from ferrohsm_adapters.software import passwords
 
@@ -409,6 +416,12 @@ class Engine:
             raise RandomSeedNotSupported from None
 
 
+def _dsa() -> Begin:
+    from ferrohsm_adapters.software import dsa
+
+    return dsa.begin
+
+
 def _tls_mac() -> Begin:
     from ferrohsm_adapters.software import tls
 
@@ -432,6 +445,10 @@ def _derived(row: Row, mechanism: Mechanism, base: Key, attributes: Attributes) 
         from ferrohsm_adapters.software import sp800_108
 
         return sp800_108.derive(mechanism, base, attributes)
+    if row.family == "dh":
+        from ferrohsm_adapters.software import dh
+
+        return dh.derive(mechanism, base, attributes)
     if row.family == "tls":
         from ferrohsm_adapters.software import tls
 

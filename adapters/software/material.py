@@ -17,6 +17,7 @@ Bytes = bytes | bytearray
 
 AES_LENGTHS = (16, 24, 32)
 _LATTICE_KEY_TYPES = (ck.CKK_ML_DSA, ck.CKK_ML_KEM)
+_FFC_KEY_TYPES = (ck.CKK_DSA, ck.CKK_DH, ck.CKK_X9_42_DH)
 _EC_KEY_TYPES = (ck.CKK_EC, ck.CKK_EC_EDWARDS, ck.CKK_EC_MONTGOMERY)
 _LENGTHS = {
     ck.CKK_AES: AES_LENGTHS,
@@ -143,6 +144,10 @@ def complete(attributes: Attributes) -> Attributes:
         from ferrohsm_adapters.software import lattice_material as lattice
 
         return (lattice.complete_public if public else lattice.complete_private)(key_type, attributes)
+    if key_type in _FFC_KEY_TYPES:
+        from ferrohsm_adapters.software import ffc_material as ffc
+
+        return (ffc.complete_public if public else ffc.complete_private)(key_type, attributes)
     raise AttributeValueInvalid(f"no engine for {ck.name('CKK', key_type)}")
 
 
@@ -158,6 +163,10 @@ def public_half(key: Key) -> Attributes:
 
         made = lattice_material.public_attributes(lattice_material.private_key(key).public_key())
         made[ck.CKA_PARAMETER_SET] = octets(key.attributes, ck.CKA_PARAMETER_SET)
+    elif key_type in _FFC_KEY_TYPES:
+        from ferrohsm_adapters.software import ffc_material
+
+        made = ffc_material.public_attributes(key)
     else:
         from ferrohsm_adapters.software import ec_material
 
@@ -189,6 +198,10 @@ def private_key_info(key: Key) -> bytearray:
         from ferrohsm_adapters.software import lattice_material
 
         private = lattice_material.private_key(key)
+    elif key_type in _FFC_KEY_TYPES:
+        from ferrohsm_adapters.software import ffc_material
+
+        private = ffc_material.private_key(key)
     else:
         raise KeyNotWrappable
     return bytearray(private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
@@ -201,6 +214,10 @@ def from_private_key_info(info: Bytes, attributes: Attributes) -> Attributes:
     from cryptography.hazmat.primitives.serialization import load_der_private_key
 
     key_type = number(attributes, ck.CKA_KEY_TYPE)
+    if key_type in _FFC_KEY_TYPES:
+        from ferrohsm_adapters.software import ffc_material
+
+        ffc_material.silence()
     try:
         private = load_der_private_key(info, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -216,6 +233,10 @@ def from_private_key_info(info: Bytes, attributes: Attributes) -> Attributes:
         from ferrohsm_adapters.software import lattice_material
 
         return lattice_material.private_attributes(key_type, private, attributes)
+    if type(private).__name__.startswith(("DSA", "DH")):
+        from ferrohsm_adapters.software import ffc_material
+
+        return ffc_material.unwrapped(key_type, private)
     from ferrohsm_adapters.software import ec_material
 
     if key_type not in _EC_KEY_TYPES:

@@ -41,6 +41,10 @@ def generate_pair(row: Row, public: Attributes, kernels: Kernels | None) -> tupl
         from ferrohsm_adapters.software import lattice_material
 
         return lattice_material.generate(lattice_material.set_of(public))
+    if row.family in ("dsa", "dh"):
+        from ferrohsm_adapters.software import ffc_material
+
+        return ffc_material.generate_pair(row.produces, public)
     from ferrohsm_adapters.software import ec_material
 
     curve, parameters = ec_material.wanted(row.produces, public)

@@ -12,6 +12,7 @@ import mechanism_parameters as parameters
 import pytest
 from bench import Bench, initialize_token
 from cryptoki import CkMechanism, Cryptoki, mechanism, template
+from vector_files import records, root
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Function
@@ -31,6 +32,16 @@ CURVES = {
     ck.CKK_EC_MONTGOMERY: bytes.fromhex("06032b656e"),
 }
 PARAMETER_SETS = {ck.CKK_ML_DSA: ck.CKP_ML_DSA_65, ck.CKK_ML_KEM: ck.CKP_ML_KEM_768}
+_GROUP = list(records(root() / "asymmetric" / "DH" / "RFC5114.txt", "COUNT"))[2]
+PRIME, SUBPRIME, BASE = (
+    (attribute, bytes.fromhex(_GROUP[name]))
+    for attribute, name in ((ck.CKA_PRIME, "P"), (ck.CKA_SUBPRIME, "Q"), (ck.CKA_BASE, "G"))
+)
+GROUPS = {
+    ck.CKK_DSA: (PRIME, SUBPRIME, BASE),
+    ck.CKK_DH: (PRIME, BASE),
+    ck.CKK_X9_42_DH: (PRIME, BASE, SUBPRIME),
+}
 DATA = bytes(range(64))
 KeyPair = tuple[int, int]
 
@@ -98,6 +109,11 @@ class Workshop:
             if key_type == ck.CKK_ML_KEM:
                 pair = (ck.CKA_ENCAPSULATE, True), (ck.CKA_DECAPSULATE, True)
             return [(ck.CKA_PARAMETER_SET, PARAMETER_SETS[key_type]), pair[0]], [*open_, pair[1]]
+        if key_type in GROUPS:
+            uses_pair = ((ck.CKA_VERIFY, True),), ((ck.CKA_SIGN, True),)
+            if key_type != ck.CKK_DSA:
+                uses_pair = (), ((ck.CKA_DERIVE, True),)
+            return [*GROUPS[key_type], *uses_pair[0]], [*open_, *uses_pair[1]]
         if key_type in CURVES:
             uses = [(ck.CKA_DERIVE, True), (ck.CKA_UNWRAP, True)]
             return [(ck.CKA_EC_PARAMS, CURVES[key_type]), (ck.CKA_WRAP, True)], [*open_, *uses]
@@ -128,7 +144,9 @@ def generator(key_type: int) -> Row:
     return next(
         row
         for row in ROWS.values()
-        if row.produces == key_type and row.functions & (Function.GENERATE | Function.GENERATE_KEY_PAIR)
+        if row.produces == key_type
+        and row.object_class is None
+        and row.functions & (Function.GENERATE | Function.GENERATE_KEY_PAIR)
     )
 
 
@@ -152,6 +170,9 @@ def parameter_of(workshop: Workshop, row: Row, length: int) -> Any:
     if kind == "ecdh1":
         point = workshop.p11.get(workshop.session, workshop.key(row.key_types[0])[0], ck.CKA_EC_POINT)
         return parameters.structure(ck.CKD_NULL, 0, None, len(point), point)
+    if kind in ("bytes", "x9_42_dh"):
+        peer = workshop.p11.get(workshop.session, workshop.key(row.key_types[0])[0], ck.CKA_VALUE)
+        return peer if kind == "bytes" else parameters.structure(ck.CKD_NULL, 0, None, len(peer), peer)
     if kind == "ike1_prf":
         shared = workshop.key(ck.CKK_GENERIC_SECRET)[0]
         return parameters.ike1_prf(shared, None, (DATA[:8], DATA[8:16]), 0)
@@ -215,7 +236,7 @@ def message(row: Row) -> bytes:
     """Return data that the mechanism takes."""
     if row.type == ck.CKM_RSA_X_509:
         return DATA.rjust(256, b"\0")
-    if row.type in (ck.CKM_ECDSA, ck.CKM_RSA_PKCS_PSS, ck.CKM_HASH_ML_DSA):
+    if row.type in (ck.CKM_ECDSA, ck.CKM_DSA, ck.CKM_RSA_PKCS_PSS, ck.CKM_HASH_ML_DSA):
         return DATA[:32]
     return DATA
 
@@ -287,6 +308,13 @@ def digests(workshop: Workshop, row: Row) -> None:
 
 
 def generates(workshop: Workshop, row: Row) -> None:
+    if row.object_class == ck.CKO_DOMAIN_PARAMETERS:
+        made = workshop.secret(row.type, (ck.CKA_PRIME_BITS, 1024))
+        object_class = workshop.p11.get(workshop.session, made, ck.CKA_CLASS)
+        assert int.from_bytes(object_class, "little") == ck.CKO_DOMAIN_PARAMETERS
+        assert len(workshop.p11.get(workshop.session, made, ck.CKA_PRIME)) == 128
+        assert workshop.p11.get(workshop.session, made, ck.CKA_LOCAL) == b"\1"
+        return
     if row.produces is None:
         pairs = [(ck.CKA_KEY_TYPE, ck.CKK_AES), (ck.CKA_VALUE_LEN, 32), OPEN, (ck.CKA_EXTRACTABLE, True)]
         one, two = (

@@ -112,7 +112,7 @@ def test_other_objects_have_nothing_to_complete(driver: Driver) -> None:
     assert step(driver.engine.complete({ck.CKA_CLASS: ulong(ck.CKO_DATA), ck.CKA_VALUE: b"x"})) == {}
     for kind in (ck.CKO_PUBLIC_KEY, ck.CKO_PRIVATE_KEY):
         with pytest.raises(errors.AttributeValueInvalid):
-            driver.bring_in({ck.CKA_CLASS: ulong(kind), ck.CKA_KEY_TYPE: ulong(ck.CKK_DSA)})
+            driver.bring_in({ck.CKA_CLASS: ulong(kind), ck.CKA_KEY_TYPE: ulong(ck.CKK_KEA)})
         with pytest.raises(errors.TemplateIncomplete):
             driver.bring_in({ck.CKA_CLASS: ulong(kind)})
 
