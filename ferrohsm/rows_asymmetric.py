@@ -40,6 +40,7 @@ def _rsa() -> list[Row]:
             ck.CKM_RSA_AES_KEY_WRAP, WRAP, key, kind.RSA_AES_KEY_WRAP, *sizes, "rsa_aes_key_wrap", None, True
         ),
     ]
+    rows.append(Row(ck.CKM_MD5_RSA_PKCS, SIGN, key, kind.NONE, *sizes, "rsa", "md5", weak=True))
     for name in SIGNING_HASHES:
         rows += [
             Row(constant(name, "_RSA_PKCS"), SIGN, key, kind.NONE, *sizes, "rsa", name),

@@ -43,6 +43,8 @@ def rows() -> list[Row]:
     return [
         *made,
         *_md5(),
+        Row(ck.CKM_SHA512_T, Function.DIGEST, (), kind.ULONG, 0, 0, "digest"),
+        Row(ck.CKM_SHA512_T_KEY_DERIVATION, derive, SECRETS, kind.ULONG, *_SIZES, "hash_derive"),
         Row(ck.CKM_SHAKE_128_KEY_DERIVATION, derive, SECRETS, kind.NONE, *_SIZES, "hash_derive", "shake128"),
         Row(ck.CKM_SHAKE_256_KEY_DERIVATION, derive, SECRETS, kind.NONE, *_SIZES, "hash_derive", "shake256"),
         Row(

@@ -7,7 +7,7 @@ from typing import Any
 from ferrohsm.adapters import Key
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
-from ferrohsm_adapters.software.hash_functions import hashing, length
+from ferrohsm_adapters.software.hash_functions import hashing, length, truncated
 from ferrohsm_adapters.software.operation import EngineOperation, copied
 
 
@@ -43,5 +43,4 @@ class Digest(EngineOperation):
 
 def begin(function: int, row: Row, mechanism: Mechanism, key: Key | None) -> Digest:
     """Start a digest."""
-    assert row.hash is not None
-    return Digest(row.hash)
+    return Digest(truncated(mechanism.parameter) if row.hash is None else row.hash)

@@ -76,6 +76,18 @@ def authenticating(name: str, value: bytes | bytearray) -> Any:
     return HMAC(value, _MD5 if name == "md5" else HASH_FUNCTIONS[name])
 
 
+def signing_function(name: str) -> hashes.HashAlgorithm:
+    """Return the hash of a signature mechanism."""
+    return _MD5 if name == "md5" else HASH_FUNCTIONS[name]
+
+
+def truncated(bits: Any) -> str:
+    """Return the name of SHA-512/t for a parameter that holds t: those of FIPS 180-4 are there."""
+    if bits not in (224, 256):
+        raise MechanismParamInvalid("SHA-512/t with t 224 or 256")
+    return f"sha512_{bits}"
+
+
 def digest_function(type: int) -> hashes.HashAlgorithm:
     """Return the hash that a parameter names by its digest mechanism (``CKM_SHA256`` …)."""
     name = hash_of_digest(type)

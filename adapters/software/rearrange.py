@@ -65,12 +65,12 @@ def digested(row: Row, mechanism: Mechanism, base: Key, attributes: Attributes) 
 
     from ferrohsm_adapters.software import hash_functions
 
-    assert row.hash is not None
-    if row.hash in _XOFS:
-        length = wanted_length(attributes) or _XOFS[row.hash]
-        function = hashes.SHAKE128(length) if row.hash == "shake128" else hashes.SHAKE256(length)
+    name = hash_functions.truncated(mechanism.parameter) if row.hash is None else row.hash
+    if name in _XOFS:
+        length = wanted_length(attributes) or _XOFS[name]
+        function = hashes.SHAKE128(length) if name == "shake128" else hashes.SHAKE256(length)
         context = hashes.Hash(function)
     else:
-        context = hash_functions.hashing(row.hash)
+        context = hash_functions.hashing(name)
     context.update(secret_value(base))
     return derived_key(bytearray(context.finalize()), attributes, leading=True)

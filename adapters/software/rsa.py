@@ -28,7 +28,12 @@ from ferrohsm.errors import (
 )
 from ferrohsm.mechanisms import RSA_MAX_BITS, RSA_MIN_BITS, Row
 from ferrohsm.parameters import Mechanism, RsaOaep, RsaPss
-from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS, digest_function, mgf_function
+from ferrohsm_adapters.software.hash_functions import (
+    HASH_FUNCTIONS,
+    digest_function,
+    mgf_function,
+    signing_function,
+)
 from ferrohsm_adapters.software.operation import EngineOperation, copied
 from ferrohsm_adapters.software.rsa_material import private_key, public_key
 
@@ -307,7 +312,7 @@ def _begin_signature(row: Row, mechanism: Mechanism, key: Any) -> EngineOperatio
             return HashedSignature(key, scheme, algorithm)
         return Signature(key, scheme, Prehashed(algorithm), algorithm.digest_size, True)
     if row.hash is not None:
-        return HashedSignature(key, padding.PKCS1v15(), HASH_FUNCTIONS[row.hash])
+        return HashedSignature(key, padding.PKCS1v15(), signing_function(row.hash))
     return Signature(key, padding.PKCS1v15(), NoDigestInfo(), size - _PKCS1_OVERHEAD, False)
 
 
