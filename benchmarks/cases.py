@@ -86,6 +86,7 @@ CASES: tuple[Case, ...] = (
         for count, label in ((100, "100"), (10_000, "10K"), (1_000_000, "1M"))
         for what in ("find-label", "find-same-label", "find-id", "read")
     ),
+    Case("read-one-object", "read-one", 100, objects=100),
     Case("memory-object-read", "memory", 0, objects=10_000, unit="B", threads=False),
     Case("tls-handshake", "tls", full=True, threads=False),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes.util
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ferrohsm_bench.cases import Case
@@ -129,6 +129,17 @@ class Module(Contestant):
             return int(driver.ask("memory", "process", 0)[0])
         finally:
             driver.quit()
+
+    def fill(self, first: int, count: int, tell: Callable[[int], None]) -> bool:
+        """Make the objects from `first` on in one commit, if this is our own module and token."""
+        if self.mode != "fresh" or Path(self.path).parent.name != "pkcs11_abi":
+            return False
+        from ferrohsm_bench.filling import fill
+
+        self.driver()  # so that the token is there
+        self.quit()
+        fill(self.environment, self.label, self.pin, range(first, count), tell)
+        return True
 
     def _start(self, driver: Driver) -> None:
         driver.ask("load", self.path, self.init)

@@ -78,7 +78,7 @@ class Key:
         """Overwrite the secret values and forget the parsed key."""
         self.cache.clear()
         for value in self.attributes.values():
-            if isinstance(value, bytearray):
+            if type(value) is bytearray:
                 value[:] = bytes(len(value))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key, Template, Value
 from ferrohsm.attribute_kinds import CREATE, DERIVE, FALSE, GENERATE, TRUE, UNWRAP, is_true, number, ulong
-from ferrohsm.attributes import change, collapse, compose, merge
+from ferrohsm.attributes import change, collapse, merge
 from ferrohsm.derivation import (
     compose_data,
     compose_public,
@@ -44,6 +44,7 @@ from ferrohsm.policy import (
 from ferrohsm.references import copy as copy_in_device
 from ferrohsm.references import give_back, keep, reference_of
 from ferrohsm.sessions import Session
+from ferrohsm.shapes import compose_alike
 
 _KEY_CLASSES = (ck.CKO_PUBLIC_KEY, ck.CKO_PRIVATE_KEY, ck.CKO_SECRET_KEY)
 
@@ -57,7 +58,7 @@ def _boolean(value: bool) -> bytes:
 
 async def create_object(session: Session, template: Template) -> int:
     """Make an object of the template's values (``C_CreateObject``)."""
-    attributes = compose(CREATE, template, {}, so=session.token.so_logged_in)
+    attributes = compose_alike(CREATE, template, {}, so=session.token.so_logged_in)
     await _check_create_or_wipe(session, attributes)
     await settle(session, attributes, None)
     await _keep_or_wipe(session, attributes)
@@ -219,7 +220,7 @@ async def generate_key(session: Session, mechanism: Mechanism, template: Templat
     token = session.token
     row = check_mechanism(token, mechanism.type, Function.GENERATE)
     object_class = ck.CKO_SECRET_KEY if row.object_class is None else row.object_class
-    attributes = compose(GENERATE, template, implied(object_class, row), so=token.so_logged_in)
+    attributes = compose_alike(GENERATE, template, implied(object_class, row), so=token.so_logged_in)
     await check_create(session, attributes)
     await settle_made(session, attributes, await token.signer.generate_key(mechanism, dict(attributes)))
     stamp_generated(attributes, mechanism)
@@ -233,8 +234,8 @@ async def generate_key_pair(
     token = session.token
     row = check_mechanism(token, mechanism.type, Function.GENERATE_KEY_PAIR)
     so = token.so_logged_in
-    public_half = compose(GENERATE, public, implied(ck.CKO_PUBLIC_KEY, row), so=so)
-    private_half = compose(GENERATE, private, implied(ck.CKO_PRIVATE_KEY, row), so=so)
+    public_half = compose_alike(GENERATE, public, implied(ck.CKO_PUBLIC_KEY, row), so=so)
+    private_half = compose_alike(GENERATE, private, implied(ck.CKO_PRIVATE_KEY, row), so=so)
     await check_create(session, public_half)
     await check_create(session, private_half)
     made = await token.signer.generate_key_pair(mechanism, dict(public_half), dict(private_half))
@@ -354,7 +355,7 @@ async def unwrapped_key(
         check_key(row, Function.UNWRAP, unwrapping)
         check_no_login_needed(unwrapping)
         template = with_template_of(unwrapping, ck.CKA_UNWRAP_TEMPLATE, template)
-        attributes = compose(UNWRAP, template, {}, so=token.so_logged_in)
+        attributes = compose_alike(UNWRAP, template, {}, so=token.so_logged_in)
         if number(attributes[ck.CKA_CLASS]) not in (ck.CKO_SECRET_KEY, ck.CKO_PRIVATE_KEY):
             raise TemplateInconsistent("only secret and private keys are unwrapped")
         await check_create(session, attributes)
@@ -426,7 +427,7 @@ def compose_derived(mechanism: Mechanism, template: Template, *, so: bool) -> At
     known: Attributes = {ck.CKA_CLASS: ulong(ck.CKO_SECRET_KEY)}
     if ck.CKA_KEY_TYPE not in collapse(template):
         known[ck.CKA_KEY_TYPE] = ulong(implied_key_type(mechanism))
-    return compose(DERIVE, template, known, so=so)
+    return compose_alike(DERIVE, template, known, so=so)
 
 
 async def _derive_public(

@@ -16,9 +16,8 @@ from ferrohsm.adapters import (
     Template,
     Value,
 )
-from ferrohsm.attribute_kinds import SENSITIVE as SENSITIVE_RULE
 from ferrohsm.attribute_kinds import TRUE, number
-from ferrohsm.attributes import is_hidden, matches, rules_of, search_form, sensitive_types
+from ferrohsm.attributes import is_hidden, matches, search_form, sensitive_types
 from ferrohsm.built_in import built_in_objects
 from ferrohsm.ec_encoding import normal_parameters, normal_point
 from ferrohsm.entries import Entry, copied, wipe
@@ -26,6 +25,7 @@ from ferrohsm.errors import HsmError, ObjectHandleInvalid, SessionClosed, UserNo
 from ferrohsm.references import change as change_in_device
 from ferrohsm.references import give_back, of_session_objects, reference_of
 from ferrohsm.searching import Cursor, asked
+from ferrohsm.shapes import secrets_in
 from ferrohsm.turns import Turn
 
 if TYPE_CHECKING:
@@ -223,9 +223,9 @@ class ObjectRegistry:
         """Give a new object its identity, and its values the form in which they are kept."""
         if CKA_REFERENCE not in attributes or ck.CKA_UNIQUE_ID not in attributes:
             attributes[ck.CKA_UNIQUE_ID] = os.urandom(16).hex().encode()
-        for attribute, rule in rules_of(attributes).items():
-            value = attributes.get(attribute)
-            if rule.flags & SENSITIVE_RULE and isinstance(value, bytes):
+        for attribute in secrets_in(attributes):
+            value = attributes[attribute]
+            if isinstance(value, bytes):
                 attributes[attribute] = bytearray(value)
         if ck.CKA_EC_PARAMS in attributes:
             attributes[ck.CKA_EC_PARAMS] = normal_parameters(_plain(attributes[ck.CKA_EC_PARAMS]))

@@ -86,6 +86,7 @@ const char *raw_version(void);
 
 /* searching.c */
 int objects_grow(unsigned long count, CK_RV *rv);
+unsigned long objects_count(unsigned long most, CK_RV *rv);
 int objects_shrink(CK_RV *rv);
 long memory_of_sessions(unsigned long count, CK_RV *rv);
 long memory_of_objects(unsigned long count, CK_RV *rv);

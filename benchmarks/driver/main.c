@@ -8,6 +8,7 @@
  *     run THREADS COUNT WARM            ok NANOSECONDS OPERATIONS
  *     finish                            ok
  *     grow COUNT                        ok COUNT                until that many token objects are there
+ *     count MOST                        ok COUNT                how many of them are there, up to MOST
  *     shrink                            ok                      they are destroyed
  *     memory WHAT COUNT                 ok BYTES COUNT          WHAT: process, sessions, objects, touched
  *     key LABEL                         ok                      a P-256 key pair in the token
@@ -153,6 +154,12 @@ static void answer(char **field, int count) {
             error("C_CreateObject", rv);
         else
             fprintf(answers, "ok %s\n", field[1]);
+    } else if (strcmp(command, "count") == 0 && count == 2) {
+        unsigned long there = objects_count(strtoul(field[1], NULL, 10), &rv);
+        if (rv != CKR_OK)
+            error("C_FindObjects", rv);
+        else
+            fprintf(answers, "ok %lu\n", there);
     } else if (strcmp(command, "shrink") == 0) {
         if (objects_shrink(&rv) != 0)
             error("C_DestroyObject", rv);

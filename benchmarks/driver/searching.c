@@ -75,6 +75,13 @@ static void recount(unsigned long most, CK_RV *rv) {
     }
 }
 
+unsigned long objects_count(unsigned long most, CK_RV *rv) {
+    *rv = CKR_OK;
+    if (grown == 0)
+        recount(most, rv);
+    return grown;
+}
+
 int objects_grow(unsigned long count, CK_RV *rv) {
     CK_OBJECT_HANDLE object;
 
@@ -176,6 +183,11 @@ static int read_step(worker *self) {
     return rv == CKR_OK ? 0 : stopped(self, "C_GetAttributeValue", rv);
 }
 
+static int read_one_step(worker *self) {
+    CK_RV rv = read_three(self->session, self->run->handles[0]);
+    return rv == CKR_OK ? 0 : stopped(self, "C_GetAttributeValue", rv);
+}
+
 /* The bytes of memory that this process has in RAM. */
 long resident(void) {
     unsigned long pages = 0, all;
@@ -258,5 +270,6 @@ const operation search_operations[] = {
     {"find-same-label", NULL, session_open, find_same_label_step, session_close, NULL},
     {"find-id", NULL, session_open, find_id_step, session_close, NULL},
     {"read", read_prepare, session_open, read_step, session_close, NULL},
+    {"read-one", read_prepare, session_open, read_one_step, session_close, NULL},
     {NULL, NULL, NULL, NULL, NULL, NULL},
 };

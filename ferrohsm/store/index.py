@@ -96,13 +96,17 @@ class Chain:
     def add(self, keys: Iterable[bytes]) -> None:
         """Insert entries; raises ``DeviceError`` if their places are damaged or taken."""
         for key in sorted(keys):
-            around = self._db.execute(_AROUND, (key,)).fetchmany(2)
-            if len(around) != 2 or around[1][0] == key:
-                raise DeviceError(_BROKEN)
-            (before, link), (after, _) = around
-            self._check(before, after, link)
-            self._link(before, key)
-            self._put(key, after)
+            self._put(key, self.link_before(key))
+
+    def link_before(self, key: bytes) -> bytes:
+        """Let the entry before `key` name it as its successor, and return the entry behind it."""
+        around = self._db.execute(_AROUND, (key,)).fetchmany(2)
+        if len(around) != 2 or around[1][0] == key:
+            raise DeviceError(_BROKEN)
+        (before, link), (after, _) = around
+        self._check(before, after, link)
+        self._link(before, key)
+        return bytes(after)
 
     def drop(self, keys: Iterable[bytes]) -> None:
         """Remove entries; raises ``DeviceError`` if one is missing or damaged."""

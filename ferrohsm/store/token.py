@@ -7,7 +7,7 @@ A directory holds ``token.db`` (`ferrohsm.store.schema`), ``public.key`` (the ke
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ferrohsm import constants as ck
@@ -54,6 +54,13 @@ class TokenStore(Access):
                 self._create(transaction, public, private, first),
                 self._create(transaction, public, private, second),
             )
+
+    async def create_many(self, objects: Iterable[Attributes]) -> int:
+        """Keep any number of objects in one commit, all or none, and return how many they were."""
+        from ferrohsm.store.bulk import add_all
+
+        with self._writing() as (transaction, public, private):
+            return add_all(transaction, self._name, public, private, objects)
 
     def _create(
         self,

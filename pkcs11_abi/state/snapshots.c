@@ -2,6 +2,7 @@
 #include "decisions.h"
 #include "lock.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,20 +14,29 @@ typedef struct {
     unsigned answer; /* a CK_RV */
 } head;
 
+typedef _Atomic unsigned long long word;
+
+/* Many threads may read one object, so a reader writes nothing that others read and takes no lock: `sequence` is odd
+ * while a place is being changed, and whoever finds another one behind what was read than before has read nothing.
+ * Everything that is read this way is atomic, and a block of content, once made, is only ever used for another content:
+ * it can be read at any time. Writers have the shard's lock. */
 typedef struct {
-    CK_OBJECT_HANDLE handle; /* 0: free */
-    ferro_slot *slot;
-    int on_token;
-    int used; /* since the hand went by */
-    unsigned long long generation, expires;
-    size_t bytes;
-    void *content;
+    _Atomic unsigned sequence;
+    _Atomic unsigned used;          /* since the hand went by */
+    word handle;                    /* 0: free */
+    _Atomic(ferro_slot *) slot;
+    word on_token, generation, expires;
+    word bytes;
+    _Atomic(word *) content;        /* a block: how many bytes it has room for, then the bytes */
 } place;
+
+enum { SMALLEST = 128, SIZES = 4 }; /* 128, 256, 512, 1024 bytes */
 
 typedef struct {
     _Alignas(FERRO_CACHE_LINES) ferro_mutex mutex;
     unsigned hand;
     place places[SETS][WAYS];
+    word *spare[SIZES]; /* blocks that wait for a content; the second word of each is the next one's address */
 } shard;
 
 static shard shards[SHARDS];
@@ -85,13 +95,18 @@ static shard *shard_of(CK_OBJECT_HANDLE handle) { return &shards[handle % SHARDS
 
 static place *set_of(shard *part, CK_OBJECT_HANDLE handle) { return part->places[handle / SHARDS % SETS]; }
 
+static unsigned long long look(const word *one) { return atomic_load_explicit(one, memory_order_acquire); }
+static void put(word *one, unsigned long long value) { atomic_store_explicit(one, value, memory_order_release); }
+
+static ferro_slot *slot_of(const place *one) { return atomic_load_explicit(&one->slot, memory_order_acquire); }
+
 static int good(const place *one)
 {
     unsigned long long generation;
 
-    return !one->on_token
-           || (ferro_slot_settled(one->slot, &generation) && generation == one->generation
-               && ferro_coarse_time() < one->expires);
+    return !look(&one->on_token)
+           || (ferro_slot_settled(slot_of(one), &generation) && generation == look(&one->generation)
+               && ferro_coarse_time() < look(&one->expires));
 }
 
 static place *find(shard *part, const ferro_slot *slot, CK_OBJECT_HANDLE handle)
@@ -100,32 +115,43 @@ static place *find(shard *part, const ferro_slot *slot, CK_OBJECT_HANDLE handle)
     int i;
 
     for (i = 0; i < WAYS; i++)
-        if (set[i].handle == handle && set[i].slot == slot)
+        if (look(&set[i].handle) == handle && slot_of(&set[i]) == slot)
             return &set[i];
     return NULL;
 }
 
+/* The words may be another content's by now: then the sequence tells. */
 static void copy_out(const place *one, ferro_snapshot *copy)
 {
-    copy->used = one->bytes;
-    memcpy(copy->bytes, one->content, one->bytes);
+    const word *content = atomic_load_explicit(&one->content, memory_order_acquire);
+    size_t bytes = (size_t)look(&one->bytes), i;
+
+    copy->used = content != NULL && bytes <= (size_t)look(&content[0]) ? bytes : 0;
+    for (i = 0; i < copy->used / 8; i++)
+        copy->bytes[i] = look(&content[1 + i]);
 }
 
 int ferro_snapshots_read(ferro_slot *slot, CK_OBJECT_HANDLE handle, ferro_snapshot *copy)
 {
     shard *part = shard_of(handle);
-    int found = 0;
-    place *one;
+    unsigned before;
+    int i;
 
     if (handle == 0)
         return 0;
-    ferro_lock(&part->mutex);
-    if ((one = find(part, slot, handle)) != NULL && good(one)) {
+    for (i = 0; i < WAYS; i++) {
+        place *one = &set_of(part, handle)[i];
+        before = atomic_load_explicit(&one->sequence, memory_order_acquire);
+        if (before % 2 || look(&one->handle) != handle || slot_of(one) != slot || !good(one))
+            continue;
         copy_out(one, copy);
-        one->used = found = 1;
+        if (atomic_load_explicit(&one->sequence, memory_order_acquire) != before)
+            return 0; /* it was changed under our hands: the core is asked */
+        if (!atomic_load_explicit(&one->used, memory_order_relaxed))
+            atomic_store_explicit(&one->used, 1, memory_order_relaxed);
+        return 1;
     }
-    ferro_unlock(&part->mutex);
-    return found;
+    return 0;
 }
 
 /* A place in the object's set: free, or the one that was not used for the longest time. */
@@ -135,20 +161,66 @@ static place *place_for(shard *part, CK_OBJECT_HANDLE handle)
     int i;
 
     for (i = 0; i < WAYS; i++)
-        if (set[i].handle == 0)
+        if (look(&set[i].handle) == 0)
             return &set[i];
     for (;;) {
         place *one = &set[part->hand++ % WAYS];
-        if (!one->used)
+        if (!atomic_exchange_explicit(&one->used, 0, memory_order_relaxed))
             return one;
-        one->used = 0;
     }
 }
 
-static void empty(place *one)
+static int size_of(size_t bytes)
 {
-    free(one->content);
-    memset(one, 0, sizeof *one);
+    int size = 0;
+
+    while (bytes > (size_t)SMALLEST << size)
+        size++;
+    return size;
+}
+
+static word *take_block(shard *part, size_t bytes)
+{
+    int size = size_of(bytes);
+    word *block = part->spare[size];
+
+    if (block != NULL) {
+        part->spare[size] = (word *)(size_t)look(&block[1]);
+    } else if ((block = calloc(1, sizeof *block + ((size_t)SMALLEST << size))) != NULL) {
+        put(&block[0], (size_t)SMALLEST << size);
+    }
+    return block;
+}
+
+static void give_block(shard *part, word *block)
+{
+    int size = size_of((size_t)look(&block[0]));
+
+    put(&block[1], (unsigned long long)(size_t)part->spare[size]);
+    part->spare[size] = block;
+}
+
+/* The change of a place: between the two nobody trusts it. */
+static void begin_change(place *one) { atomic_fetch_add_explicit(&one->sequence, 1, memory_order_acq_rel); }
+static void end_change(place *one) { atomic_fetch_add_explicit(&one->sequence, 1, memory_order_acq_rel); }
+
+/* Within a change. */
+static void take_out(shard *part, place *one)
+{
+    word *content = atomic_load_explicit(&one->content, memory_order_relaxed);
+
+    put(&one->handle, 0);
+    atomic_store_explicit(&one->content, NULL, memory_order_release);
+    if (content != NULL)
+        give_block(part, content);
+    put(&one->bytes, 0);
+}
+
+static void empty(shard *part, place *one)
+{
+    begin_change(one);
+    take_out(part, one);
+    end_change(one);
 }
 
 static void add_all(ferro_snapshot *to, const ferro_snapshot *from)
@@ -165,29 +237,34 @@ void ferro_snapshots_keep(ferro_slot *slot, CK_OBJECT_HANDLE handle, const ferro
 {
     shard *part = shard_of(handle);
     ferro_snapshot all;
-    void *content;
+    word *content;
     place *one;
+    size_t i;
 
     all.used = 0;
     ferro_lock(&part->mutex);
     if (handle != 0 && ferro_slot_stamp(slot) == stamp) {
         one = find(part, slot, handle);
-        if (one != NULL && good(one) && one->on_token == on_token && (!on_token || one->generation == generation))
+        if (one != NULL && good(one) && (int)look(&one->on_token) == !!on_token
+            && (!on_token || look(&one->generation) == generation))
             copy_out(one, &all);
         add_all(&all, shown);
-        if (all.used != 0 && (content = malloc(all.used)) != NULL) {
+        if (all.used != 0 && (content = take_block(part, all.used)) != NULL) {
             if (one == NULL)
                 one = place_for(part, handle);
-            empty(one);
-            memcpy(content, all.bytes, all.used);
-            one->handle = handle;
-            one->slot = slot;
-            one->on_token = on_token;
-            one->generation = generation;
-            one->expires = ferro_coarse_time() + LIFETIME_MS;
-            one->bytes = all.used;
-            one->content = content;
-            one->used = 1;
+            begin_change(one);
+            take_out(part, one);
+            for (i = 0; i < all.used / 8; i++)
+                put(&content[1 + i], all.bytes[i]);
+            atomic_store_explicit(&one->slot, slot, memory_order_release);
+            put(&one->on_token, on_token != 0);
+            put(&one->generation, generation);
+            put(&one->expires, ferro_coarse_time() + LIFETIME_MS);
+            put(&one->bytes, all.used);
+            atomic_store_explicit(&one->content, content, memory_order_release);
+            atomic_store_explicit(&one->used, 1, memory_order_relaxed);
+            put(&one->handle, handle);
+            end_change(one);
         }
     }
     ferro_unlock(&part->mutex);
@@ -201,8 +278,8 @@ void ferro_snapshots_forget(CK_OBJECT_HANDLE handle)
 
     ferro_lock(&part->mutex);
     for (i = 0; i < WAYS; i++)
-        if (set[i].handle == handle)
-            empty(&set[i]);
+        if (look(&set[i].handle) == handle)
+            empty(part, &set[i]);
     ferro_unlock(&part->mutex);
 }
 
@@ -214,8 +291,8 @@ void ferro_snapshots_forget_slot(const ferro_slot *slot)
         ferro_lock(&shards[i].mutex);
         for (k = 0; k < SETS * WAYS; k++) {
             place *one = &shards[i].places[k / WAYS][k % WAYS];
-            if (one->handle != 0 && (slot == NULL || one->slot == slot))
-                empty(one);
+            if (look(&one->handle) != 0 && (slot == NULL || slot_of(one) == slot))
+                empty(&shards[i], one);
         }
         ferro_unlock(&shards[i].mutex);
     }

@@ -172,6 +172,7 @@ static int ask(int i, CK_OBJECT_HANDLE handle)
     ferro_decision decision = {0};
     ferro_snapshot shown = {0};
     ferro_slot_copy copy;
+    unsigned char value[450];
     unsigned long long stamp = ferro_slot_stamp(slot);
 
     ferro_slot_read(slot, &copy);
@@ -195,6 +196,8 @@ static int ask(int i, CK_OBJECT_HANDLE handle)
     decision.kernel = &kernel;
     decision.epoch = copy.epoch;
     ferro_snapshot_add(&shown, CKA_LABEL, CKR_OK, &handle, sizeof handle);
+    memset(value, (int)handle & 0xFF, sizeof value);
+    ferro_snapshot_add(&shown, CKA_VALUE, CKR_OK, value, (size_t)(handle % 5 + 1) * 90); /* of any size of block */
     ferro_snapshots_keep(slot, handle, &shown, stamp, decision.on_token, decision.generation);
     ferro_decisions_keep(&decision, stamp);
     atomic_fetch_add(&asked, 1);
@@ -258,6 +261,10 @@ static void use(CK_SESSION_HANDLE opened, int i)
         CHECK(!was_dead);
         CHECK(ferro_snapshot_find(&shown, CKA_LABEL, &answer, &value, &length));
         CHECK(length == sizeof handle && memcmp(value, &handle, length) == 0);
+        CHECK(ferro_snapshot_find(&shown, CKA_VALUE, &answer, &value, &length));
+        CHECK(length == (size_t)(handle % 5 + 1) * 90);
+        while (length-- > 0)
+            CHECK(((const unsigned char *)value)[length] == (handle & 0xFF));
     }
     if (!ferro_session_leave_well(session, 1, 1) && ferro_session_leave(session, 1)) {
         ferro_handles_kill_owned(session);
