@@ -1,9 +1,9 @@
 """Runs the test cases of the PKCS#11 profiles ("PKCS #11 Profiles", "Conformance Test Cases").
 
-A case is a list of calls, each with what it must answer. Identifiers like ``${Session}`` are filled in by the
-first answer that has them. What may differ is listed in the same chapter ("Variable Items": `VARIABLE`); beyond
-that `PROVIDER` are fields with which a provider describes its own limits: they must be there and well formed, not
-equal.
+A case is a list of calls, each with what it must answer. Identifiers like ``${Session}`` are filled in by
+the first answer that has them. What may differ is listed in the same chapter ("Variable Items": `VARIABLE`);
+beyond that `PROVIDER` are fields with which a provider describes its own limits: they must be there and well
+formed, not equal.
 """
 
 from __future__ import annotations
