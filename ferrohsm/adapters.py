@@ -86,12 +86,12 @@ class Key:
 class Operation(Protocol):
     """One cryptographic operation, made by `HardwareSigner.begin`, used once.
 
-    Lengths are in bytes. The three `*_length` methods consume nothing: `once_length` and
-    `finish_length` are exact for signatures, digests and encryption and an upper bound for
-    decryption; `update_length` is exact. They raise what the operation itself would
-    (``DataLenRange``, ``EncryptedDataLenRange``). `data` is a view that is gone after the call.
-    After any exception, after `once`, `finish`, `verify` and `finish_verify` the operation is over and has
-    wiped itself; `close` does the same at any time and may be called twice.
+    Lengths are in bytes. The three `*_length` methods consume nothing: `once_length` and `finish_length`
+    are exact for signatures, digests and encryption and an upper bound for decryption, and for an
+    encryption whose device does not tell; `update_length` is exact. They raise what the operation itself
+    would (``DataLenRange``, ``EncryptedDataLenRange``). `data` is a view that is gone after the call. After
+    any exception, after `once`, `finish`, `verify` and `finish_verify` the operation is over and has wiped
+    itself; `close` does the same at any time and may be called twice.
     """
 
     multi_part: bool

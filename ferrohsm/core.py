@@ -161,6 +161,7 @@ class Core:
                 token = self._tokens.get(slot.id)
                 if token is None or token.slot is not slot:
                     token = Token(slot, adapter.inline, self.config, member.section.options)
+                    token.login_required = _login_required(adapter)
                 tokens[slot.id] = token
                 views.append(await self._bridge(token, _view(token)))
         gone = [token for slot_id, token in self._tokens.items() if tokens.get(slot_id) is not token]
@@ -609,3 +610,9 @@ def _empty_view(member: Member, taken: list[int]) -> SlotView:
     while slot_id in taken:
         slot_id = slot_id % 0x7FFFFFFF + 1
     return SlotView(slot_id, member.section.name, MANUFACTURER)
+
+
+def _login_required(adapter: Adapter) -> bool:
+    """Say whether the adapter's keys need a login; one that does not describe itself has PINs."""
+    describe = getattr(adapter, "info", None)
+    return describe is None or describe().login != "none"

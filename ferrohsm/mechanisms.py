@@ -39,6 +39,7 @@ __all__ = [
     "hash_of_kdf",
     "hash_of_mgf",
     "parameter_kind",
+    "register",
 ]
 
 ROWS: dict[int, Row] = {}
@@ -61,6 +62,18 @@ _BY_DIGEST = {hash.type: hash.name for hash in HASHES.values()}
 _BY_MGF = {hash.mgf: hash.name for hash in HASHES.values() if hash.mgf}
 _BY_KDF = {hash.kdf: hash.name for hash in HASHES.values() if hash.kdf}
 _BY_KDF_SP800 = {hash.kdf_sp800: hash.name for hash in HASHES.values() if hash.kdf_sp800}
+
+
+def register(row: Row) -> None:
+    """Add a vendor's mechanism, for an adapter that has one of its own (``CKM_VENDOR_DEFINED`` and above).
+
+    The row's family is ``"vendor"``. The same row may be added again; another one of that type is a
+    ValueError.
+    """
+    if row.type < ck.CKM_VENDOR_DEFINED or row.family != "vendor":
+        raise ValueError(f"{row.type:#x} is no vendor's mechanism")
+    if ROWS.setdefault(row.type, row) != row:
+        raise ValueError(f"two rows for {row.type:#x}")
 
 
 def parameter_kind(type: int) -> str | None:

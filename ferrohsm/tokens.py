@@ -95,6 +95,8 @@ class Token:
         self.id = slot.id
         self.inline = inline
         self.login_state: int | None = None
+        # False where the adapter says that its keys need no login: then there is none that could hide them.
+        self.login_required = True
         # Moves whenever what may be seen changes: login, logout, a new token in the slot.
         self.epoch = 0
         self.sessions: dict[int, Session] = {}
@@ -128,7 +130,7 @@ class Token:
     @property
     def user_logged_in(self) -> bool:
         """Whether private objects may be seen."""
-        return self.login_state == ck.CKU_USER
+        return self.login_state == ck.CKU_USER or not self.login_required
 
     @property
     def so_logged_in(self) -> bool:
@@ -162,7 +164,9 @@ class Token:
     async def info(self) -> TokenInfo:
         """Return the token's description (``C_GetTokenInfo``)."""
         status = await self.store.status()
-        flags = ck.CKF_RNG | ck.CKF_LOGIN_REQUIRED | ck.CKF_CLOCK_ON_TOKEN | _status_flags(status)
+        flags = ck.CKF_RNG | ck.CKF_CLOCK_ON_TOKEN | _status_flags(status)
+        if self.login_required:
+            flags |= ck.CKF_LOGIN_REQUIRED
         info = TokenInfo(
             status.label if status.initialized else "", self.slot.manufacturer, status.serial, flags
         )

@@ -216,6 +216,7 @@ class Engine:
         return {
             row.type: (row.min_key, row.max_key, (row.functions & ~self._lacking(row.type)) | row.flags)
             for row in ROWS.values()
+            if row.family != "vendor"
         }
 
     def _lacking(self, mechanism: int) -> int:

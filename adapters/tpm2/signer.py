@@ -25,6 +25,7 @@ from ferrohsm.errors import (
 )
 from ferrohsm.mechanisms import HASHES, ROWS, hash_of_digest, hash_of_mgf
 from ferrohsm.parameters import Ecdh1, Mechanism, RsaOaep, RsaPss
+from ferrohsm_adapters.kit import padding
 from ferrohsm_adapters.kit.operations import Hashed, Whole
 from ferrohsm_adapters.kit.signer import (
     Capabilities,
@@ -32,7 +33,6 @@ from ferrohsm_adapters.kit.signer import (
     private_attributes,
     public_attributes,
 )
-from ferrohsm_adapters.tpm2 import padding
 
 if TYPE_CHECKING:
     from ferrohsm_adapters.kit.workers import Workers

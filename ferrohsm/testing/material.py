@@ -27,6 +27,9 @@ Pairs = tuple[int, Value]
 Capabilities = Mapping[int, tuple[int, int, int]]
 
 DATA = bytes(range(32))
+# What is signed with PKCS#1 v1.5 when it was hashed before: DATA as the digest of SHA-256. Some devices
+# sign no other.
+DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420") + DATA
 
 # DER object identifiers by bits and key type.
 CURVES: dict[int, dict[int, bytes]] = {
@@ -48,13 +51,42 @@ _DES = (ck.CKK_DES, ck.CKK_DES2, ck.CKK_DES3)
 _BITS = (ck.CKK_GENERIC_SECRET,)
 
 
+# The attributes that say what a key is for, by what it is then used for: a device's key may have one use.
+_USES = {
+    Function.SIGN: (ck.CKA_SIGN, ck.CKA_VERIFY),
+    Function.ENCRYPT: (ck.CKA_ENCRYPT, ck.CKA_DECRYPT),
+    Function.WRAP: (ck.CKA_WRAP, ck.CKA_UNWRAP),
+    Function.DERIVE: (ck.CKA_DERIVE,),
+}
+_EVERY_USE = tuple(attribute for attributes in _USES.values() for attribute in attributes)
+
+
 def templates(
-    row: Row, smallest: int, largest: int, size: int | None
+    row: Row, smallest: int, largest: int, size: int | None, function: int | None = None
 ) -> tuple[list[Pairs] | None, list[Pairs]]:
     """Return the templates of a new key's public and private half; None and the template of a secret key.
 
-    Without `size`, which is in the unit of the mechanism's section, it is one that is quick to make.
+    Without `size`, which is in the unit of the mechanism's section, it is one that is quick to make. With a
+    `function` (``SIGN``, ``ENCRYPT``, ``WRAP``, ``DERIVE``) the key is for that and for nothing else.
     """
+    public, private = _templates(row, smallest, largest, size)
+    if function in _USES:
+        wanted = _USES[function]
+        private = _only(private, wanted)
+        public = None if public is None else _only(public, wanted)
+    return public, private
+
+
+def _only(pairs: list[Pairs], wanted: tuple[int, ...]) -> list[Pairs]:
+    return [
+        (attribute, FALSE) if attribute in _EVERY_USE and attribute not in wanted else (attribute, value)
+        for attribute, value in pairs
+    ]
+
+
+def _templates(
+    row: Row, smallest: int, largest: int, size: int | None
+) -> tuple[list[Pairs] | None, list[Pairs]]:
     key_type = row.produces
     if key_type is None:
         raise ValueError(f"{ck.name('CKM', row.type)} makes no keys of one type")
@@ -173,6 +205,8 @@ def data_for(row: Row, function: int, modulus: int) -> bytes:
     """Return data that an operation takes; `modulus` is the length of an RSA key in bytes."""
     if row.type == ck.CKM_RSA_X_509:
         return b"\0" + bytes(range(1, 256))[: modulus - 1].ljust(modulus - 1, b"\1")
+    if row.type == ck.CKM_RSA_PKCS and function == Function.SIGN:
+        return DIGEST_INFO
     if row.parameter == ParameterKind.HASH_SIGN_CONTEXT and row.hash is None:
         return DATA  # as long as a SHA-256 digest
     return DATA
@@ -206,11 +240,20 @@ def signature_choices(offered: Capabilities) -> Iterator[tuple[int, int, Mechani
             continue
 
 
+def can_make(row: Row) -> bool:
+    """Say whether `templates` knows how to ask for keys of this generation mechanism."""
+    if row.produces is None or row.object_class is not None:
+        return False
+    if row.functions & Function.GENERATE_KEY_PAIR:
+        return row.produces == ck.CKK_RSA or row.produces in CURVES or row.produces in _SETS
+    return bool(row.functions & Function.GENERATE)
+
+
 def generation_for(row: Row, offered: Capabilities) -> int | None:
     """Return an offered mechanism that makes keys for `row`, None when there is none."""
     for type in offered:
         maker = ROWS.get(type)
-        if maker is not None and maker.produces is not None and maker.produces in row.key_types:
+        if maker is not None and can_make(maker) and maker.produces in row.key_types:
             return type
     return None
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ferrohsm import constants as ck
-from ferrohsm.adapters import Adapter, HardwareKeyStore, HardwareSigner, Value
+from ferrohsm.adapters import Adapter, Function, HardwareKeyStore, HardwareSigner, Value
 from ferrohsm.attribute_kinds import TRUE, ulong
 from ferrohsm.config import Config, SlotSection
 from ferrohsm.core import Core, Hidden, Session
@@ -246,13 +246,18 @@ class Running:
         return None
 
     def generate(
-        self, session: Session, type: int, size: int | None = None, *extra: Pairs
+        self,
+        session: Session,
+        type: int,
+        size: int | None = None,
+        *extra: Pairs,
+        function: int | None = None,
     ) -> tuple[int, int]:
-        """Make a key of every use (a secret key is both members); `size` in the mechanism's unit."""
+        """Make a key (a secret key is both members): `size` in the mechanism's unit, for every use or one."""
         from ferrohsm.testing.material import templates
 
         smallest, largest, _ = self.mechanisms()[type]
-        public, private = templates(ROWS[type], smallest, largest, size)
+        public, private = templates(ROWS[type], smallest, largest, size, function)
         mechanism = Mechanism(type)
         if public is None:
             oid = self.run(self.core.generate_key(session, mechanism, [*private, *extra]))
@@ -269,7 +274,7 @@ class Running:
         from ferrohsm.testing.material import signature_choices
 
         for _, generate, mechanism in signature_choices(self.mechanisms()):
-            public, private = self.generate(session, generate, None, *extra)
+            public, private = self.generate(session, generate, None, *extra, function=Function.SIGN)
             return public, private, mechanism
         import pytest
 
@@ -281,15 +286,11 @@ class Running:
 
     def sign(self, session: Session, mechanism: Mechanism, oid: int, data: bytes) -> bytes:
         """Return a signature."""
-        from ferrohsm.adapters import Function
-
         operation = self.operation(session, Function.SIGN, mechanism, oid)
         return bytes(self.run(operation.once(memoryview(data))))
 
     def verify(self, session: Session, mechanism: Mechanism, oid: int, data: bytes, signature: bytes) -> None:
         """Check a signature; raises what the slot says of a bad one."""
-        from ferrohsm.adapters import Function
-
         operation = self.operation(session, Function.VERIFY, mechanism, oid)
         self.run(operation.verify(memoryview(data), memoryview(signature)))
 

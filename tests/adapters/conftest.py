@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,3 +88,41 @@ def needed_in_ci() -> bool:
     import os
 
     return bool(os.environ.get("CI"))
+
+
+class KmsServer:
+    """A server that answers like AWS KMS; `environment` has credentials that it takes."""
+
+    def __init__(self, port: int) -> None:
+        self.endpoint = f"http://127.0.0.1:{port}"
+        self.environment = {
+            "AWS_ACCESS_KEY_ID": "AKIATESTTESTTEST",
+            "AWS_SECRET_ACCESS_KEY": "a-secret-for-the-tests",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        self.options: dict[str, object] = {
+            "endpoint": self.endpoint,
+            "region": "eu-central-1",
+            "delete_window": 7,
+        }
+
+
+@pytest.fixture(scope="module")
+def kms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KmsServer]:
+    """A server of its own for each module of tests; this process's environment has its credentials."""
+    if not needed_in_ci():
+        pytest.importorskip("moto")
+        pytest.importorskip("boto3")
+    server = KmsServer(port := free_ports(1))
+    log = tmp_path_factory.mktemp("kms") / "log"
+    with log.open("wb") as output, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        program = [sys.executable, str(Path(__file__).with_name("kms_server.py")), str(port)]
+        process = subprocess.Popen(program, stdout=output, stderr=output)
+        try:
+            wait_for(port, process)
+            yield server
+        finally:
+            process.terminate()
+            process.wait(10)

@@ -26,4 +26,4 @@ def test_the_page_lists_the_table() -> None:
         listed |= {getattr(ck, f"CKM_{stem}{suffix}") for suffix in ("_HMAC", "_HMAC_GENERAL", "_KEY_GEN")}
         derivation = "_KEY_DERIVE" if name.startswith("blake2b") else "_KEY_DERIVATION"
         listed.add(getattr(ck, f"CKM_{name.upper()}{derivation}"))
-    assert listed == set(ROWS)
+    assert listed == {type for type, row in ROWS.items() if row.family != "vendor"}

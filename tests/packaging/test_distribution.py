@@ -52,7 +52,7 @@ def test_what_is_installed() -> None:
     check({name for name in names if not name.startswith("..")})
     assert installed.metadata["License-Expression"] == "Apache-2.0"
     adapters = {adapter.name for adapter in installed.entry_points.select(group="ferrohsm.adapters")}
-    assert adapters == {"software", "tpm2"}
+    assert adapters == {"aws_kms", "software", "tpm2"}
 
 
 @pytest.mark.soak

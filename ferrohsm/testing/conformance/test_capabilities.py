@@ -38,16 +38,19 @@ class Keys:
     def __init__(self, running: Running) -> None:
         self.running = running
         self.session = running.session()
-        self._keys: dict[int, tuple[int, int]] = {}
+        self._keys: dict[tuple[int, int], tuple[int, int]] = {}
 
-    def for_row(self, row: Row) -> tuple[int, int] | None:
-        """Return public and private key for a mechanism, None where the slot makes none of its type."""
+    def for_row(self, row: Row, function: int) -> tuple[int, int] | None:
+        """Return public and private key for a use, None where the slot makes none of the mechanism's type."""
         generate = material.generation_for(row, self.running.mechanisms())
         if generate is None:
             return None
-        if generate not in self._keys:
-            self._keys[generate] = self.running.generate(self.session, generate, None, label(b"capability"))
-        return self._keys[generate]
+        chosen = (generate, function)
+        if chosen not in self._keys:
+            self._keys[chosen] = self.running.generate(
+                self.session, generate, None, label(b"capability"), function=function
+            )
+        return self._keys[chosen]
 
     def modulus_length(self, oid: int) -> int:
         """Return the length of an RSA key's modulus in bytes, 0 for another key."""
@@ -67,7 +70,7 @@ def _try(running: Running, function: int, attempt: Callable[[Keys, int, Row, byt
     """Try every mechanism of a function and report all that fail, each with its name."""
     keys, failures, tried = Keys(running), [], 0
     for type, row in _offered(running, function):
-        pair = keys.for_row(row)
+        pair = keys.for_row(row, function)
         if pair is None:
             continue
         data = material.data_for(row, function, keys.modulus_length(pair[0]))
@@ -110,7 +113,7 @@ def test_keys_are_made_in_every_advertised_size(running: Running) -> None:
     """The ends of each generation mechanism's sizes give keys of that size; below the smallest is refused."""
     session, failures = running.session(), []
     for type, row in _offered(running, GENERATE):
-        if row.produces is None:
+        if not material.can_make(row):
             continue
         smallest, largest, _ = running.mechanisms()[type]
         for size in material.sizes(type, smallest, largest):
@@ -153,7 +156,7 @@ def test_signature_mechanisms_work(running: Running) -> None:
     """What signs gives a signature of the length it said; the right one verifies and a wrong one does not."""
 
     def attempt(keys: Keys, type: int, row: Row, data: bytes) -> None:
-        public, private = keys.for_row(row) or (0, 0)
+        public, private = keys.for_row(row, Function.SIGN) or (0, 0)
         mechanism = material.mechanism_for(type, data)
         operation = running.operation(keys.session, Function.SIGN, mechanism, private)
         expected = operation.once_length(len(data))
@@ -177,12 +180,15 @@ def test_encryption_mechanisms_work(running: Running) -> None:
     """What encrypts and decrypts gives back the text; what only encrypts gives another text."""
 
     def attempt(keys: Keys, type: int, row: Row, data: bytes) -> None:
-        public, private = keys.for_row(row) or (0, 0)
+        public, private = keys.for_row(row, Function.ENCRYPT) or (0, 0)
         mechanism = material.mechanism_for(type, data)
         operation = running.operation(keys.session, Function.ENCRYPT, mechanism, public)
         expected = operation.once_length(len(data))
         encrypted = bytes(running.run(operation.once(memoryview(data))))
-        assert len(encrypted) == expected, f"{len(encrypted)} bytes, though it said {expected}"
+        exact = row.family != "vendor"  # a vendor's own form may have a length that only the device knows
+        assert len(encrypted) == expected or (not exact and len(encrypted) < expected), (
+            f"{len(encrypted)} bytes, though it said {expected}"
+        )
         assert encrypted != data
         if running.mechanisms()[type][2] & Function.DECRYPT:
             back = running.operation(keys.session, Function.DECRYPT, mechanism, private)
@@ -223,7 +229,7 @@ def test_wrapping_mechanisms_work(running: Running) -> None:
     template = [object_class(ck.CKO_SECRET_KEY), (ck.CKA_KEY_TYPE, ulong(key_type)), *material.OPEN]
 
     def attempt(keys: Keys, type: int, row: Row, data: bytes) -> None:
-        public, private = keys.for_row(row) or (0, 0)
+        public, private = keys.for_row(row, Function.WRAP) or (0, 0)
         mechanism = material.mechanism_for(
             type, bytes(value) if isinstance(value, bytes | bytearray) else b""
         )
@@ -248,7 +254,10 @@ def test_agreement_gives_both_sides_one_secret(running: Running) -> None:
     if generate is None:
         raise pytest.skip.Exception("the slot makes no key for ECDH")
     session = running.session()
-    ours, theirs = (running.generate(session, generate, None, label(b"agreement")) for _ in range(2))
+    ours, theirs = (
+        running.generate(session, generate, None, label(b"agreement"), function=Function.DERIVE)
+        for _ in range(2)
+    )
     template = [
         object_class(ck.CKO_SECRET_KEY), (ck.CKA_KEY_TYPE, ulong(ck.CKK_GENERIC_SECRET)),
         (ck.CKA_VALUE_LEN, ulong(16)), *material.OPEN,
@@ -277,7 +286,8 @@ def test_nothing_beyond_what_is_advertised(running: Running) -> None:
     for row in ROWS.values():
         flags = offered.get(row.type, (0, 0, 0))[2]
         for function in (Function.SIGN, Function.DECRYPT):
-            pair = keys.for_row(row) if row.functions & function & ~flags else None
+            use = Function.ENCRYPT if function == Function.DECRYPT else function
+            pair = keys.for_row(row, use) if row.functions & function & ~flags else None
             if pair is None:
                 continue
             key = running.run(running.core.token(running.slot_id).objects.hold(pair[1]))

@@ -101,7 +101,9 @@ def test_a_wrong_parameter_is_refused(running: Running) -> None:
     session, wrong, keys = running.session(), [], {}
     for type, generate, _ in material.signature_choices(running.mechanisms()):
         if generate not in keys:
-            keys[generate] = running.generate(session, generate, None, label(b"parameter"))[1]
+            keys[generate] = running.generate(
+                session, generate, None, label(b"parameter"), function=Function.SIGN
+            )[1]
         bad = Mechanism(type, object())
         error = running.refused(running.core.begin(session, Function.SIGN, bad, keys[generate]))
         if not isinstance(error, HsmError):
@@ -123,7 +125,9 @@ def test_broken_ciphertexts_are_refused(running: Running) -> None:
         except LookupError:
             continue
         if generate not in keys:
-            keys[generate] = running.generate(session, generate, None, label(b"broken"))[1]
+            keys[generate] = running.generate(
+                session, generate, None, label(b"broken"), function=Function.ENCRYPT
+            )[1]
         for broken in (b"\1" * 255, b"\1" * 256):
             operation = running.operation(session, Function.DECRYPT, mechanism, keys[generate])
             error = running.refused(operation.once(memoryview(broken)))

@@ -62,7 +62,7 @@ def test_a_destroyed_object_is_gone(running: Running) -> None:
     session = running.session()
     name = label(b"destroyed")
     public, private, _ = running.a_pair(session, TOKEN, name)
-    for oid in {public, private}:
+    for oid in dict.fromkeys((public, private)):
         running.destroy(session, oid)
     assert running.find(session, name) == []
     with pytest.raises(ObjectHandleInvalid):
@@ -76,7 +76,7 @@ def test_identities_are_never_used_again(running: Running) -> None:
     session, seen = running.session(), set()
     for _ in range(3):
         public, private, _ = running.a_pair(session, TOKEN, label(b"identity"))
-        for oid in {public, private}:
+        for oid in dict.fromkeys((public, private)):
             assert oid not in seen, f"identity {oid} is used again"
             seen.add(oid)
             assert 0 < oid < 2**63

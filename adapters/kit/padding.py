@@ -1,4 +1,4 @@
-"""The padding of RSA signatures that a TPM only raises to a power: EMSA-PKCS1-v1_5 and EMSA-PSS (RFC 8017).
+"""The padding of RSA signatures for devices that only raise to a power: EMSA-PKCS1-v1_5, EMSA-PSS (RFC 8017).
 
 `bits` is the length of the modulus in bits, `size` in bytes; hashes are named as in
 ``ferrohsm.mechanisms.HASHES``.
