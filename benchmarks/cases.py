@@ -11,6 +11,9 @@ from ferrohsm import constants as ck
 KIB = 1024
 
 
+_LATTICES = frozenset((ck.CKM_ML_DSA, ck.CKM_ML_KEM, ck.CKM_ML_DSA_KEY_PAIR_GEN, ck.CKM_ML_KEM_KEY_PAIR_GEN))
+
+
 class Case(NamedTuple):
     """One measurement.
 
@@ -27,6 +30,11 @@ class Case(NamedTuple):
     unit: str = "us"
     full: bool = False
     threads: bool = True
+
+    @property
+    def is_lattice(self) -> bool:
+        """Whether it is about ML-DSA or ML-KEM."""
+        return self.mechanism in _LATTICES
 
 
 def _sizes(
@@ -45,7 +53,6 @@ def _size(size: int) -> str:
 
 
 _SIZES = (64, KIB, 16 * KIB, KIB * KIB)
-_MULTI = (16 * KIB, KIB * KIB)
 
 CASES: tuple[Case, ...] = (
     Case("load-initialize", "load", threads=False),
@@ -57,9 +64,9 @@ CASES: tuple[Case, ...] = (
     *_sizes("sha256", "digest", ck.CKM_SHA256, (64, KIB, 16 * KIB), (16 * KIB,)),
     *_sizes("sha512", "digest", ck.CKM_SHA512, (64, 16 * KIB), ()),
     *_sizes("hmac-sha256", "hmac", ck.CKM_SHA256_HMAC, (64, 16 * KIB), ()),
-    *_sizes("aes-cbc-pad", "cipher", ck.CKM_AES_CBC_PAD, _SIZES, _MULTI),
-    *_sizes("aes-gcm", "cipher", ck.CKM_AES_GCM, _SIZES, _MULTI),
-    *_sizes("aes-ctr", "cipher", ck.CKM_AES_CTR, _SIZES, _MULTI),
+    *_sizes("aes-cbc-pad", "cipher", ck.CKM_AES_CBC_PAD, _SIZES, _SIZES),
+    *_sizes("aes-gcm", "cipher", ck.CKM_AES_GCM, _SIZES, _SIZES),
+    *_sizes("aes-ctr", "cipher", ck.CKM_AES_CTR, _SIZES, _SIZES),
     Case("rsa-2048-sign", "sign", 64, 0, ck.CKM_SHA256_RSA_PKCS),
     Case("rsa-2048-verify", "verify", 64, 0, ck.CKM_SHA256_RSA_PKCS),
     Case("ecdsa-p256-sign", "sign", 32, 0, ck.CKM_ECDSA),
@@ -73,7 +80,10 @@ CASES: tuple[Case, ...] = (
     Case("ml-kem-768-decapsulate", "decapsulate", 0, 0, ck.CKM_ML_KEM),
     Case("generate-aes-256", "generate-secret", 0, 0, ck.CKM_AES_KEY_GEN),
     Case("generate-p256", "generate-pair", 0, 0, ck.CKM_EC_KEY_PAIR_GEN),
+    Case("generate-ed25519", "generate-pair", 0, 0, ck.CKM_EC_EDWARDS_KEY_PAIR_GEN),
     Case("generate-rsa-2048", "generate-pair", 0, 0, ck.CKM_RSA_PKCS_KEY_PAIR_GEN),
+    Case("generate-ml-dsa-65", "generate-pair", 0, 0, ck.CKM_ML_DSA_KEY_PAIR_GEN),
+    Case("generate-ml-kem-768", "generate-pair", 0, 0, ck.CKM_ML_KEM_KEY_PAIR_GEN),
     Case("session-object", "session-object"),
     Case("token-object", "token-object"),
     *(Case(f"sessions-{count}", "sessions", count, 0, ck.CKM_SHA256, threads=False)

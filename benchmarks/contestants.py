@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes.util
 import os
 import secrets
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ferrohsm_bench.cases import Case
 from ferrohsm_bench.driver_process import DeadError, Driver, TroubleError
 
-OURS, RAW = "FerroHSM", "raw engine"
+OURS, RAW, LIBRARY = "FerroHSM", "raw engine", "cryptography"
 LABEL = "ferrohsm-bench"
 _LIBRARIES = (
     "/usr/lib",
@@ -34,6 +35,7 @@ class Contestant:
         self.timeout = timeout
         self.description = ""
         self.given_up = ""
+        self.most_objects = 0  # more than these take too long to make, when above 0
         self._driver: Driver | None = None
         self._deaths = 0
 
@@ -45,7 +47,7 @@ class Contestant:
             if self._deaths > _DEATHS:
                 self.given_up = f"given up: it died {self._deaths} times"
                 raise TroubleError(self.given_up)
-            driver = Driver(self.environment, self.timeout)
+            driver = self._process()
             try:
                 self._start(driver)
             except TroubleError as trouble:
@@ -80,6 +82,9 @@ class Contestant:
         if self._driver is not None:
             self._driver.quit()
             self._driver = None
+
+    def _process(self) -> Driver:
+        return Driver(self.environment, self.timeout)
 
     def _start(self, driver: Driver) -> None:
         raise NotImplementedError
@@ -158,6 +163,16 @@ class Engine(Contestant):
 
     def _start(self, driver: Driver) -> None:
         self.description = " ".join(driver.ask("engine", self.path))
+
+
+class Library(Engine):
+    """`cryptography`, the raw engine of what an older libcrypto lacks: lattices."""
+
+    def __init__(self, environment: Mapping[str, str], timeout: float) -> None:
+        super().__init__(LIBRARY, LIBRARY, environment, timeout)
+
+    def _process(self) -> Driver:
+        return Driver(self.environment, self.timeout, [sys.executable, "-m", "ferrohsm_bench.library"])
 
 
 def base_environment(home: Path) -> dict[str, str]:

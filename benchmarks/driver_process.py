@@ -8,7 +8,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ferrohsm import constants
@@ -43,11 +43,13 @@ def explain(text: str) -> str:
 class Driver:
     """One process with one module in it."""
 
-    def __init__(self, environment: Mapping[str, str], timeout: float) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], timeout: float, command: Sequence[str] | None = None
+    ) -> None:
         self._timeout = timeout
         # What modules print is taken and not shown.
         self._process = subprocess.Popen(
-            [str(driver_path())],
+            list(command or [str(driver_path())]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

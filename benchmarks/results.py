@@ -99,8 +99,9 @@ class Results:
         return self._best(case, threads, self.peers)
 
     def best_raw(self, case: str, threads: int) -> float | None:
-        """Return the raw engine's median."""
-        return self._best(case, threads, self.raw)
+        """Return the raw engine's median, or the best of the other engines where that one lacks it."""
+        first = self.median(case, threads, self.raw[0]) if self.raw else None
+        return self._best(case, threads, self.raw[1:]) if first is None else first
 
     def ratio(self, case: str, threads: int, other: float | None) -> float | None:
         """Return ours by the other's; below 1 we are better."""

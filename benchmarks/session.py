@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ferrohsm_bench import cases, contestants, results
-from ferrohsm_bench.contestants import RAW, Contestant, Engine, Module
-from ferrohsm_bench.runner import QUICK, Runner, Settings
+from ferrohsm_bench.contestants import RAW, Contestant, Engine, Library, Module
+from ferrohsm_bench.runner import QUICK, REPORT, Runner, Settings
 
 from ferrohsm.cli import terminal
 from ferrohsm.cli.bench import pairs
@@ -24,13 +24,14 @@ from ferrohsm.cli.terminal import UsageError
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure everything that was asked for."""
+    _read_profile(arguments)
     chosen = cases.choose(arguments.case, full=arguments.full, quick=arguments.quick)
     if not chosen:
         raise UsageError("no case has such a name", "ferrohsm bench list shows them")
     settings = _settings(arguments)
     directory = Path(tempfile.mkdtemp(prefix="ferrohsm-bench-"))
     try:
-        runner = Runner(_contestants(arguments, directory), settings)
+        runner = Runner(_contestants(arguments, directory, chosen), settings)
         try:
             _run_all(runner, chosen)
         finally:
@@ -46,9 +47,16 @@ def run(arguments: argparse.Namespace) -> None:
         print(_text(document))
 
 
+def _read_profile(arguments: argparse.Namespace) -> None:
+    arguments.quick = arguments.quick or arguments.profile == "quick"
+    arguments.full = arguments.full or arguments.profile == "report"
+
+
 def _settings(arguments: argparse.Namespace) -> Settings:
     settings = QUICK if arguments.quick else Settings()
-    if arguments.full:
+    if arguments.profile == "report":
+        settings = REPORT
+    elif arguments.full:
         settings = settings._replace(patience=3600.0)
     if arguments.rounds is not None:
         settings = settings._replace(rounds=arguments.rounds)
@@ -64,7 +72,9 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return settings
 
 
-def _contestants(arguments: argparse.Namespace, directory: Path) -> list[Contestant]:
+def _contestants(
+    arguments: argparse.Namespace, directory: Path, chosen: Sequence[cases.Case]
+) -> list[Contestant]:
     named = pairs(arguments.module, "=", "module")
     names = [name for name, _ in named]
     built_in = [] if arguments.only else [one for one in contestants.built_in() if one[0] not in names]
@@ -88,6 +98,8 @@ def _contestants(arguments: argparse.Namespace, directory: Path) -> list[Contest
     ]
     environment = contestants.base_environment(directory)
     found.append(Engine(RAW, contestants.libcrypto(), environment, arguments.timeout))
+    if any(case.is_lattice for case in chosen):
+        found.append(Library(environment, arguments.timeout))
     for name, path in pairs(arguments.raw, "=", "raw"):
         found.append(Engine(name, path, environment, arguments.timeout))
     if len({one.name for one in found}) != len(found):
@@ -168,7 +180,10 @@ def _text(document: dict[str, Any]) -> str:
 def _command(arguments: argparse.Namespace) -> str:
     """Return the command as a report shows it: without paths and variables of this machine."""
     words = ["ferrohsm", "bench", "run"]
-    words += [f"--{name}" for name in ("quick", "full", "only") if getattr(arguments, name)]
+    if arguments.profile is not None:
+        words += ["--profile", arguments.profile]
+    shown = ("only",) if arguments.profile is not None else ("quick", "full", "only")
+    words += [f"--{name}" for name in shown if getattr(arguments, name)]
     for glob in arguments.case:
         words += ["--case", glob]
     for name in ("threads", "rounds", "batch"):

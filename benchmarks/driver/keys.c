@@ -212,7 +212,8 @@ static int generate_prepare(run *run) {
 
 static int generate_pair_step(worker *self) {
     CK_OBJECT_HANDLE public, private;
-    CK_RV rv = generate(self->session, self->run->mechanism, CKA_SIGN, &public, &private);
+    CK_ATTRIBUTE_TYPE usage = self->run->mechanism == CKM_ML_KEM_KEY_PAIR_GEN ? CKA_DECAPSULATE : CKA_SIGN;
+    CK_RV rv = generate(self->session, self->run->mechanism, usage, &public, &private);
 
     if (rv != CKR_OK)
         return stopped(self, "C_GenerateKeyPair", rv);

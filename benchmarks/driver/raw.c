@@ -16,7 +16,7 @@
 
 /* The library is loaded by name at run time: it can be another one than the modules'. */
 #define FUNCTIONS(X)                                                                                           \
-    X(OpenSSL_version) X(RAND_bytes) X(EVP_MD_fetch) X(EVP_MD_CTX_new) X(EVP_MD_CTX_free) X(EVP_DigestInit_ex2) \
+    X(OpenSSL_version) X(RAND_bytes) X(RAND_priv_bytes) X(EVP_MD_fetch) X(EVP_MD_CTX_new) X(EVP_MD_CTX_free) X(EVP_DigestInit_ex2) \
     X(EVP_DigestUpdate) X(EVP_DigestFinal_ex) X(EVP_MAC_fetch) X(EVP_MAC_CTX_new) X(EVP_MAC_CTX_free)           \
     X(EVP_MAC_init) X(EVP_MAC_update) X(EVP_MAC_final) X(EVP_CIPHER_fetch) X(EVP_CIPHER_CTX_new)                \
     X(EVP_CIPHER_CTX_free) X(EVP_EncryptInit_ex2) X(EVP_EncryptUpdate) X(EVP_EncryptFinal_ex)                   \
@@ -151,10 +151,13 @@ static EVP_PKEY *new_key(CK_MECHANISM_TYPE mechanism) {
     case CKM_EC_KEY_PAIR_GEN:
         return ssl.EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
     case CKM_EDDSA:
+    case CKM_EC_EDWARDS_KEY_PAIR_GEN:
         return ssl.EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
     case CKM_ML_DSA:
+    case CKM_ML_DSA_KEY_PAIR_GEN:
         return ssl.EVP_PKEY_Q_keygen(NULL, NULL, "ML-DSA-65");
     case CKM_ML_KEM:
+    case CKM_ML_KEM_KEY_PAIR_GEN:
         return ssl.EVP_PKEY_Q_keygen(NULL, NULL, "ML-KEM-768");
     default:
         return ssl.EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048);
@@ -289,6 +292,20 @@ static int decapsulate_step(worker *self) {
     return 0;
 }
 
+static int secret_step(worker *self) {
+    STEP(RAND_priv_bytes, (self->output, 32));
+    return 0;
+}
+
+/* Whether it can make such keys at all; the keys themselves are made while the clock runs. */
+static int generate_prepare(run *run) {
+    if (key_prepare(run))
+        return 1;
+    key_finish(run);
+    run->engine = NULL;
+    return 0;
+}
+
 static int generate_step(worker *self) {
     EVP_PKEY *key = new_key(self->run->mechanism);
 
@@ -308,6 +325,7 @@ const operation raw_operations[] = {
     {"agree", agree_prepare, agree_open, agree_step, context_close, agree_finish},
     {"encapsulate", key_prepare, encapsulate_open, encapsulate_step, context_close, key_finish},
     {"decapsulate", key_prepare, decapsulate_open, decapsulate_step, context_close, key_finish},
-    {"generate-pair", NULL, NULL, generate_step, NULL, NULL},
+    {"generate-pair", generate_prepare, NULL, generate_step, NULL, NULL},
+    {"generate-secret", NULL, NULL, secret_step, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL, NULL},
 };

@@ -27,7 +27,11 @@ def register(nouns: Nouns) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="what `ferrohsm bench run --json FILE` wrote")
     parser.add_argument(
-        "--output", metavar="PAGE", default="docs/benchmarks.md", help="the page (docs/benchmarks.md)"
+        "--output",
+        "--out",
+        metavar="PAGE",
+        default="docs/benchmarks.md",
+        help="the page (docs/benchmarks.md)",
     )
     verb(verbs, "list", "print the cases", list_cases)
 
@@ -41,6 +45,7 @@ def _register_run(verbs: Nouns) -> None:
         more=_MORE,
         examples=[
             ("ferrohsm bench run --quick", "a first look, in a minute or two"),
+            ("ferrohsm bench run --profile report --json run.json", "everything that a report shows"),
             ("ferrohsm bench run --case 'aes-*' --threads 1,2", "some cases only"),
             (
                 "ferrohsm bench run --module mine=/opt/mine.so --env mine:CONF=/etc/mine.conf",
@@ -48,6 +53,11 @@ def _register_run(verbs: Nouns) -> None:
             ),
         ],
         json_file=True,
+    )
+    parser.add_argument(
+        "--profile",
+        choices=("quick", "standard", "report"),
+        help="how much of it: --quick, what is usual, or every case in about twelve minutes for a report",
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds, shorter batches, one thread")
     parser.add_argument("--full", action="store_true", help="also a million objects, and TLS handshakes")
