@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+# Where it is used: tests/adapters. Only a conftest of the whole suite may name a plugin.
+pytest_plugins = ["ferrohsm.testing.adapter"]
+
 # The key derivation is made cheap here, or a run of some hundred logins would mostly measure Argon2id.
 # It is the only setting that differs from the default.
 CONFIGURATION = """\

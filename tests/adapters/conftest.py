@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["ferrohsm.testing.adapter"]
-
 
 def free_ports(count: int) -> int:
     """Return the first of some ports in a row that nobody listens on."""
