@@ -232,6 +232,8 @@ class Engine:
     async def begin(self, function: int, mechanism: Mechanism, key: Key | None) -> Operation:
         """Start an operation (see `ferrohsm.adapters.HardwareSigner`)."""
         row = checked_row(mechanism, function)
+        if row.family == "vendor":
+            raise MechanismInvalid
         if self.kernels is not None:
             operation = self.kernels.begin(function, mechanism.type, mechanism.parameter, key)
             if operation is not None:
