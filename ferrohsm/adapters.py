@@ -107,6 +107,13 @@ class Operation(Protocol):
     def close(self) -> None: ...
 
 
+class LoginOperation(Operation, Protocol):
+    """An operation whose device checks the PIN itself for a key that wants it at each use."""
+
+    async def login(self, pin: bytearray) -> None:
+        """Give the PIN for this one use; the caller wipes it."""
+
+
 class KernelOperation(Operation, Protocol):
     """An operation on a key of the signer's kernel (``include/ferrohsm_kernel.h``).
 
@@ -416,6 +423,16 @@ class PairingKeyStore(Protocol):
 
     async def create_pair(self, first: Attributes, second: Attributes) -> tuple[int, int]:
         """Make both objects or none."""
+
+
+class DescribedToken(Protocol):
+    """What a store offers beside `HardwareKeyStore` when its device describes the token itself."""
+
+    async def describe(self) -> Mapping[str, Any]:
+        """Return fields of ``CK_TOKEN_INFO`` by the names of `ferrohsm.tokens.TokenInfo`.
+
+        The PIN lengths among them are the ones that new PINs must have.
+        """
 
 
 class SharedGeneration(Protocol):

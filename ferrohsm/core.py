@@ -238,10 +238,12 @@ class Core:
             raise OperationNotInitialized()
         await session.token.login(session, user_type, pin)
 
-    async def check_pin(self, session: Session, pin: bytearray) -> None:
+    async def check_pin(
+        self, session: Session, pin: bytearray, operation: BoundOperation | None = None
+    ) -> None:
         """Check the PIN of the one who is logged in (``C_Login`` with ``CKU_CONTEXT_SPECIFIC``)."""
         self._check_there(session)
-        await session.token.check_pin(pin)
+        await session.token.check_pin(pin, operation)
 
     async def logout(self, slot_id: int) -> None:
         """Log out (``C_Logout``)."""

@@ -40,6 +40,7 @@ __all__ = [
     "hash_of_mgf",
     "parameter_kind",
     "register",
+    "row_of",
 ]
 
 ROWS: dict[int, Row] = {}
@@ -76,9 +77,24 @@ def register(row: Row) -> None:
         raise ValueError(f"two rows for {row.type:#x}")
 
 
+_bridged: dict[int, Row] = {}
+
+
+def row_of(type: int) -> Row | None:
+    """Return the row of a mechanism, of ours or of one that only a backend computes; None: not known."""
+    row = ROWS.get(type)
+    if row is not None:
+        return row
+    if not _bridged:
+        from ferrohsm.rows_bridged import rows
+
+        _bridged.update((row.type, row) for row in rows())
+    return _bridged.get(type)
+
+
 def parameter_kind(type: int) -> str | None:
     """Return the `ParameterKind` of a mechanism, None for one that is not in the table."""
-    row = ROWS.get(type)
+    row = row_of(type)
     return None if row is None else row.parameter
 
 

@@ -95,9 +95,9 @@ def check_mechanism(token: Token, mechanism: int, function: int) -> Row:
 
     Raises `MechanismInvalid`.
     """
-    from ferrohsm.mechanisms import ROWS
+    from ferrohsm.mechanisms import row_of
 
-    row = ROWS.get(mechanism)
+    row = row_of(mechanism)
     info = token.mechanisms().get(mechanism)
     if row is None or info is None or not info[2] & function:
         raise MechanismInvalid(ck.name("CKM", mechanism))

@@ -82,8 +82,8 @@ class TokenInfo:
         self.free_public_memory = ck.CK_UNAVAILABLE_INFORMATION
         self.total_private_memory = ck.CK_UNAVAILABLE_INFORMATION
         self.free_private_memory = ck.CK_UNAVAILABLE_INFORMATION
-        self.hardware_version = (1, 0)
-        self.firmware_version = (1, 0)
+        self.hardware_version: tuple[int, int] | None = None  # None: the library's
+        self.firmware_version: tuple[int, int] | None = None
         self.utc_time = utc_time()
 
 
@@ -170,9 +170,20 @@ class Token:
         info = TokenInfo(
             status.label if status.initialized else "", self.slot.manufacturer, status.serial, flags
         )
-        info.min_pin_len = self._config.pin.min_length
-        info.max_pin_len = self._config.pin.max_length
+        info.min_pin_len, info.max_pin_len = await self._pin_lengths()
+        for field, value in (await self._described()).items():
+            setattr(info, field, value)
         return info
+
+    async def _described(self) -> dict[str, Any]:
+        """Return the fields of `TokenInfo` that the store answers for (`DescribedToken`)."""
+        describe = getattr(self.store, "describe", None)
+        return {} if describe is None else dict(await describe())
+
+    async def _pin_lengths(self) -> tuple[int, int]:
+        """Return the shortest and the longest PIN, in bytes: the store's own, else the configuration's."""
+        described, pin = await self._described(), self._config.pin
+        return described.get("min_pin_len", pin.min_length), described.get("max_pin_len", pin.max_length)
 
     def presented_point(self, attributes: Attributes) -> bytes:
         """Return ``CKA_EC_POINT`` in the form that the configuration asks for."""
@@ -213,15 +224,20 @@ class Token:
         if not holds_login():
             await give_back(self, self._forget_login())
 
-    async def check_pin(self, pin: bytearray) -> None:
+    async def check_pin(self, pin: bytearray, operation: BoundOperation | None = None) -> None:
         """Check the PIN of the one who is logged in, for a key that wants it at each use.
 
+        `operation` is the one that waits for it: its device may want to be told itself (`LoginOperation`).
         A PIN that is locked by this also logs out, as ``CKA_ALWAYS_AUTHENTICATE``'s text says.
         """
         if self.login_state is None:
             raise UserNotLoggedIn()
+        login = None if operation is None else getattr(operation.operation, "login", None)
         try:
-            await self.store.check_pin(self.login_state, pin)
+            if login is not None:
+                await login(pin)
+            else:
+                await self.store.check_pin(self.login_state, pin)
         except PinLocked:
             await self.logout()
             raise
@@ -251,7 +267,7 @@ class Token:
             raise UserNotLoggedIn()
         if not session.read_write:
             raise SessionReadOnly()
-        self._check_length(pin)
+        await self._check_length(pin)
         await self._check_writable()
         await self.store.init_pin(pin)
 
@@ -263,7 +279,7 @@ class Token:
         status = await self.store.status()
         if user == ck.CKU_USER and not status.user_pin_set:
             raise UserPinNotInitialized()
-        self._check_length(new)
+        await self._check_length(new)
         await self._check_writable()
         await self.store.set_pin(user, old, new)
 
@@ -279,13 +295,14 @@ class Token:
         if status.write_protected:
             raise TokenWriteProtected()
         if not status.initialized:
-            self._check_length(pin)
+            await self._check_length(pin)
         await self.store.initialize(pin, label)
         self.saved.clear()
         await give_back(self, [*self._forget_login(), *self.objects.forget_all()])
 
-    def _check_length(self, pin: bytearray) -> None:
-        if not self._config.pin.min_length <= len(pin) <= self._config.pin.max_length:
+    async def _check_length(self, pin: bytearray) -> None:
+        shortest, longest = await self._pin_lengths()
+        if not shortest <= len(pin) <= longest:
             raise PinLenRange()
 
     async def _check_writable(self) -> None:

@@ -206,7 +206,7 @@ cdef CK_RV log_in_for_one_use(Call *call) except *:
         return CKR_OPERATION_NOT_INITIALIZED
     session, pin = core_session(call.session), read_pin(call.data, call.data_length)
     try:
-        drive(call, core().check_pin(session, pin))
+        drive(call, core().check_pin(session, pin, waiting))
     finally:
         wipe(pin)
         if core().login_state(call.slot.id) is None:  # a PIN that was locked by this

@@ -86,6 +86,10 @@ cdef CK_RV token_info(Call *call) except *:
     info.ulTotalPrivateMemory = limit(token.total_private_memory)
     info.ulFreePrivateMemory = limit(token.free_private_memory)
     info.hardwareVersion = info.firmwareVersion = VERSION
+    if token.hardware_version is not None:
+        info.hardwareVersion.major, info.hardwareVersion.minor = token.hardware_version
+    if token.firmware_version is not None:
+        info.firmwareVersion.major, info.firmwareVersion.minor = token.firmware_version
     ferro_slot_read(call.slot, &slot)
     info.ulSessionCount, info.ulRwSessionCount = slot.sessions, slot.rw_sessions
     (<CK_TOKEN_INFO *>call.out)[0] = info
