@@ -7,6 +7,7 @@ The ABI, the command and the tests speak to this class only. All coroutines may 
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -16,7 +17,6 @@ from ferrohsm.adapters import Function, Template, Value
 from ferrohsm.errors import (
     ArgumentsBad,
     DeviceRemoved,
-    HsmError,
     KeyHandleInvalid,
     KeyIndigestible,
     MechanismInvalid,
@@ -27,16 +27,20 @@ from ferrohsm.errors import (
 from ferrohsm.objects import INVALID, SENSITIVE, Hidden
 from ferrohsm.operations import BoundOperation
 from ferrohsm.policy import USES, check_key, check_mechanism
-from ferrohsm.registry import Member, load
-from ferrohsm.runtime import Runtime
+from ferrohsm.references import give_back
+from ferrohsm.registry import Member, describe, load
+from ferrohsm.runtime import Runtime, step
 from ferrohsm.searching import Cursor
 from ferrohsm.sessions import Session
 from ferrohsm.tokens import Token, TokenInfo
+from ferrohsm.views import SlotView, view_of
 
 if TYPE_CHECKING:
-    from ferrohsm.adapters import Adapter, Attributes, MessageSigner, Operation
+    from ferrohsm.adapters import AdapterSlot, Attributes, MessageSigner, Operation
     from ferrohsm.config import Config
     from ferrohsm.key_material import KeyMaterial
+    from ferrohsm.lanes import Lane
+    from ferrohsm.loops import LoopThread
     from ferrohsm.messages import BoundMessages
     from ferrohsm.parameters import Mechanism
     from ferrohsm.recipes import Recipe
@@ -60,40 +64,6 @@ T = TypeVar("T")
 MANUFACTURER = "FerroHSM"
 
 
-class SlotView:
-    """A slot as it is now; `flags` are ``CKF_*`` of ``CK_SLOT_INFO``."""
-
-    __slots__ = (
-        "description",
-        "free",
-        "id",
-        "initialized",
-        "inline",
-        "manufacturer",
-        "token_present",
-        "write_protected",
-    )
-
-    def __init__(self, slot_id: int, description: str, manufacturer: str, *, inline: bool = True) -> None:
-        self.id = slot_id
-        self.description = description
-        self.manufacturer = manufacturer
-        self.inline = inline
-        self.free = False
-        self.initialized = False
-        self.token_present = False
-        self.write_protected = False
-
-    @property
-    def flags(self) -> int:
-        """The flags of ``CK_SLOT_INFO``."""
-        return ck.CKF_TOKEN_PRESENT if self.token_present else 0
-
-    def __repr__(self) -> str:
-        """Name the slot."""
-        return f"<SlotView {self.id} {self.description!r}>"
-
-
 class Core:
     """Everything behind the C interface of one process (one ``C_Initialize`` to ``C_Finalize``)."""
 
@@ -101,74 +71,187 @@ class Core:
         self.config = config
         self.runtime = Runtime()
         self.members: list[Member] = []
+        # What a dispatched adapter's slots are has changed since `slots` looked at them.
+        self.stale = False
         self._tokens: dict[int, Token] = {}
         self._empty: dict[int, Member] = {}
+        self._merging = allocate_lock()
 
     async def start(self) -> None:
-        """Open the adapters. One that cannot be opened leaves an empty slot and a line in the log."""
+        """Load the adapters and open those that are inline; the others begin to open on loops of their own.
+
+        One that cannot be opened leaves an empty slot and a line in the log.
+        """
         log.configure(self.config.log)
         if self.config.data_dir is None and self.config.data_problem:
             log.event("warning", "there is no place for tokens", why=self.config.data_problem)
         self.members = load(self.config)
         for member in self.members:
-            if member.adapter is not None:
-                try:
-                    await self._bridge(member.adapter, member.adapter.open())
-                except Exception as error:
-                    member.fail("the slot's adapter cannot be opened", error)
+            adapter = member.adapter
+            if adapter is None:
+                continue
+            try:
+                if adapter.inline:
+                    await adapter.open()
+                    member.info = describe(adapter)
+                else:
+                    self._dispatch(member)
+            except Exception as error:
+                member.fail("the slot's adapter cannot be opened", error)
+
+    def set_going(self) -> None:
+        """Start the threads that dispatched adapters need, which do the rest without the caller."""
+        lanes = self._lanes()
+        for lane in lanes:
+            lane.look()
+        if lanes:
+            from ferrohsm.watch import watch
+
+            self.runtime.submit(watch(self._lanes, self.runtime))
+
+    def _lanes(self) -> list[Lane]:
+        return [member.lane for member in self.members if member.lane is not None]
+
+    def _dispatch(self, member: Member) -> Lane:
+        """Give an adapter that is not inline a loop of its own. Raises `NeedToCreateThreads`."""
+        from ferrohsm.lanes import Lane
+
+        member.lane = Lane(member, self.runtime, self._changed)
+        return member.lane
+
+    def _changed(self) -> None:
+        self.stale = True
 
     async def stop(self) -> None:
         """Log out everywhere, wipe, close. A failure of one adapter does not keep the others from it."""
         tokens, self._tokens = self._tokens, {}
+        lanes = self._lanes()
+        self.runtime.stop()  # nobody watches any more
+        closing = [lane.close([t for t in tokens.values() if t.loop is lane.loop]) for lane in lanes]
         for token in tokens.values():
-            await self._quietly(token, token.close())
+            if token.loop is None:
+                await self._quietly(token.close())
         for member in self.members:
-            if member.adapter is not None:
-                await self._quietly(member.adapter, member.adapter.close())
+            if member.adapter is not None and member.lane is None:
+                await self._quietly(member.adapter.close())
+        if lanes:
+            from ferrohsm.watch import end
+
+            end(lanes, closing)
+        for token in tokens.values():
+            token.forget()
         self.members = []
-        self.runtime.stop()
         log.close()
 
-    async def _bridge(self, owner: Adapter | Token, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Await here when the owner is inline, else wait for the runtime's thread."""
-        if owner.inline or self.runtime.here():
-            return await coroutine
-        return self.runtime.run(coroutine)
-
-    async def _quietly(self, owner: Adapter | Token, coroutine: Coroutine[Any, Any, None]) -> None:
+    async def _quietly(self, coroutine: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._bridge(owner, coroutine)
+            await coroutine
         except Exception as error:
             log.failure("closing failed", error)
 
     # Slots and tokens
 
-    async def slots(self) -> list[SlotView]:
-        """Look at the slots anew and return them, free ones last (``C_GetSlotList``)."""
+    @property
+    def opening(self) -> bool:
+        """Whether there are dispatched adapters, whose slots are known when somebody has asked for them."""
+        return bool(self._lanes())
+
+    async def slots(self, look: bool = True) -> list[SlotView]:
+        """Look at the slots anew and return them, free ones last (``C_GetSlotList``).
+
+        A dispatched adapter that does not answer soon is shown as it was last seen, and none is asked without
+        `look`.
+        """
+        if look and any(member.lane is not None or _is_new(member) for member in self.members):
+            self._look_at_lanes()
+        inline: dict[Member, list[tuple[Any, SlotView]]] = {}
+        for member in self.members:
+            if member.adapter is not None and member.lane is None:
+                slots = await member.adapter.slots()
+                inline[member] = [(slot, await view_of(slot, inline=True)) for slot in slots]
+        with self._merging:
+            views, gone = self._merge(inline)
+        for token in gone:
+            if token.loop is None:
+                await self._quietly(token.close())
+            else:
+                self._leave(token)
+        return sorted(views, key=lambda view: view.free)
+
+    def _look_at_lanes(self) -> None:
+        """Have every dispatched adapter look at its slots, all at once, and wait for them a little."""
+        from time import monotonic
+
+        for member in self.members:
+            if _is_new(member):
+                self._dispatch(member)
+        looks = [(lane, lane.look()) for lane in self._lanes() if not lane.loop.abandoned]
+        begun = monotonic()
+        for lane, look in looks:
+            lane.await_look(look, begun + lane.patience)
+
+    def _merge(self, inline: dict[Member, list[tuple[Any, SlotView]]]) -> tuple[list[SlotView], list[Token]]:
+        """Take over what was seen; return the views, and the tokens that are not there any more."""
+        self.stale = False
         views: list[SlotView] = []
         tokens: dict[int, Token] = {}
         empty: dict[int, Member] = {}
         for member in self.members:
-            adapter = member.adapter
-            if adapter is None:
+            lane = member.lane
+            seen = inline.get(member, []) if lane is None else lane.found
+            if lane is not None and not lane.seen:
+                continue  # its slots are listed when they are known
+            if not seen and (lane is not None or member.adapter is None):
                 views.append(_empty_view(member, [*tokens, *empty]))
                 empty[views[-1].id] = member
-                continue
-            for slot in await self._bridge(adapter, adapter.slots()):
+            for slot, view in seen:
                 if slot.id in tokens or slot.id in empty:
                     log.event("error", "two slots have one id", slot=member.section.name, id=slot.id)
                     continue
+                views.append(view)
+                if view.removed:
+                    empty[slot.id] = member
+                    continue
                 token = self._tokens.get(slot.id)
                 if token is None or token.slot is not slot:
-                    token = Token(slot, adapter.inline, self.config, member.section.options)
-                    token.login_required = _login_required(adapter)
+                    loop = None if lane is None else lane.loop
+                    token = Token(
+                        cast("AdapterSlot", slot),
+                        lane is None,
+                        self.config,
+                        member.section.options,
+                        member.info,
+                        loop,
+                    )
                 tokens[slot.id] = token
-                views.append(await self._bridge(token, _view(token)))
+                view.max_sessions = token.max_sessions
         gone = [token for slot_id, token in self._tokens.items() if tokens.get(slot_id) is not token]
         self._tokens, self._empty = tokens, empty
-        for token in gone:
-            await self._quietly(token, token.close())
-        return sorted(views, key=lambda view: view.free)
+        return views, gone
+
+    def _leave(self, token: Token) -> None:
+        """Forget a token of a dispatched adapter that went away; the adapter is told if it is still there."""
+        loop, left = token.loop, token.forget()
+        if loop is not None and not loop.abandoned:
+            loop.submit(self._quietly(token.take_leave(*left)), limited=False)
+
+    def loop(self, slot_id: int) -> LoopThread:
+        """Return the loop on which the coroutines of a slot that is not inline run.
+
+        Raises `TokenNotPresent` when its adapter is away.
+        """
+        loop = self.token(slot_id).loop
+        if loop is None:
+            raise TokenNotPresent()
+        return loop
+
+    def run(self, slot_id: int, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a call about a slot to its end, wherever it has to run."""
+        token = self._tokens.get(slot_id)
+        if token is None or token.loop is None:
+            return step(coroutine)
+        value: T = token.loop.run(coroutine)
+        return value
 
     def token(self, slot_id: int) -> Token:
         """Return the token of a slot. Raises `SlotIdInvalid`, `TokenNotPresent`."""
@@ -228,6 +311,13 @@ class Core:
     async def close_session(self, session: Session) -> None:
         """Destroy the session's objects (``C_CloseSession``)."""
         await session.token.end_session(session)
+
+    def drop_session(self, session: Session) -> None:
+        """Do the same for a session with a dispatched adapter, which hears of it when it can."""
+        token = session.token
+        references = token.drop_session(session)
+        if references and token.loop is not None and not token.loop.abandoned:
+            token.loop.submit(self._quietly(give_back(token, references)), limited=False)
 
     async def login(
         self, session: Session, user_type: int, pin: bytearray, username: str | None = None
@@ -592,16 +682,9 @@ class Core:
         await self._present(slot_id).signer.seed(data)
 
 
-async def _view(token: Token) -> SlotView:
-    view = SlotView(token.id, token.slot.description, token.slot.manufacturer, inline=token.inline)
-    view.free = token.slot.free
-    try:
-        status = await token.store.status()
-        view.initialized, view.write_protected = status.initialized, status.write_protected
-        view.token_present = True
-    except HsmError as error:
-        log.event("warning", "the slot has no usable token", slot=token.id, why=str(error))
-    return view
+def _is_new(member: Member) -> bool:
+    """Say whether a dispatched adapter has no loop yet."""
+    return member.lane is None and member.adapter is not None and not member.adapter.inline
 
 
 def _empty_view(member: Member, taken: list[int]) -> SlotView:
@@ -612,9 +695,3 @@ def _empty_view(member: Member, taken: list[int]) -> SlotView:
     while slot_id in taken:
         slot_id = slot_id % 0x7FFFFFFF + 1
     return SlotView(slot_id, member.section.name, MANUFACTURER)
-
-
-def _login_required(adapter: Adapter) -> bool:
-    """Say whether the adapter's keys need a login; one that does not describe itself has PINs."""
-    describe = getattr(adapter, "info", None)
-    return describe is None or describe().login != "none"

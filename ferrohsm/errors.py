@@ -2,7 +2,7 @@
 
 Raise the class that names the refusal; the message is for the log and the command line and never
 holds a PIN, a key or a plaintext. The ABI turns an `HsmError` into its `rv`; any other exception
-becomes ``CKR_FUNCTION_FAILED`` there, in one place (`return_value`).
+becomes ``CKR_FUNCTION_FAILED`` there, in one place (`ferrohsm.translation`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ class HsmError(Exception):
 
     rv: int = ck.CKR_GENERAL_ERROR
 
-    def __init_subclass__(cls, *, rv: int) -> None:
+    def __init_subclass__(cls, *, rv: int | None = None) -> None:
+        if rv is None:  # a finer kind of one that is here: an adapter's own
+            return
         if rv in _BY_RV:
             raise TypeError(f"two error classes for {ck.name('CKR', rv)}")
         cls.rv = rv
@@ -454,7 +456,9 @@ def from_rv(rv: int, message: str = "") -> HsmError:
 def return_value(error: BaseException) -> int:
     """Return the ``CKR_*`` of any exception: its own, or the one for what Python itself reports."""
     if isinstance(error, HsmError):
-        return error.rv
+        rv = error.rv
+        # CKR_OK is no error: one that says so must not become success.
+        return rv if isinstance(rv, int) and 0 < rv < 2**64 else ck.CKR_FUNCTION_FAILED
     if isinstance(error, MemoryError):
         return ck.CKR_HOST_MEMORY
     return ck.CKR_FUNCTION_FAILED

@@ -117,6 +117,13 @@ class BoundOperation:
         """Return the length of what `finish` gives."""
         return self.operation.finish_length()
 
+    async def once_within(self, data: memoryview, room: int | None) -> int | bytes | bytearray:
+        """Do it all if it gives at most `room` bytes (None: no limit), else return how many it would give."""
+        length = self.operation.once_length(len(data))
+        if room is not None and length > room:
+            return length
+        return await self.once(data)
+
     async def once(self, data: memoryview) -> bytes | bytearray:
         """Do it all."""
         self._enter()

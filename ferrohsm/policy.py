@@ -159,9 +159,12 @@ def check_wrap(wrapping: Entry, target: Entry) -> None:
 async def check_create(session: Session, attributes: Attributes) -> None:
     """Check that a session may make such an object.
 
-    Raises `SessionReadOnly`, `UserNotLoggedIn`, `TokenWriteProtected`.
+    Raises `SessionReadOnly`, `UserNotLoggedIn`, `TokenWriteProtected`, and `AttributeValueInvalid` for
+    what the device does not keep.
     """
     on_token = is_true(attributes.get(ck.CKA_TOKEN))
+    if on_token:
+        session.token.check_class(number(attributes[ck.CKA_CLASS]))
     if on_token and not session.read_write:
         raise SessionReadOnly()
     if is_true(attributes.get(ck.CKA_PRIVATE)) and not session.token.user_logged_in:

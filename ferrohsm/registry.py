@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ferrohsm import log
+from ferrohsm.adapter_info import AdapterInfo
 from ferrohsm.errors import HsmError
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from ferrohsm.adapters import Adapter
     from ferrohsm.config import Config, SlotSection
+    from ferrohsm.lanes import Lane
 
 GROUP = "ferrohsm.adapters"
 
@@ -28,14 +30,17 @@ class IsolationError(Exception):
 class Member:
     """A slot section and its adapter; `adapter` is None when it could not be loaded or opened.
 
-    `problem` says what is wrong, in words for the log and for ``ferrohsm doctor``.
+    `problem` says what is wrong, in words for the log and for ``ferrohsm doctor``. `info` is what the
+    adapter said when it was opened. `lane` is there for an adapter that is not inline, which comes and goes.
     """
 
-    __slots__ = ("adapter", "problem", "section")
+    __slots__ = ("adapter", "info", "lane", "problem", "section")
 
     def __init__(self, section: SlotSection) -> None:
         self.section = section
         self.adapter: Adapter | None = None
+        self.info: AdapterInfo | None = None
+        self.lane: Lane | None = None
         self.problem: str | None = None
 
     def fail(self, problem: str, error: BaseException) -> None:
@@ -72,7 +77,34 @@ def make(section: SlotSection) -> Adapter:
         from ferrohsm.isolation.adapter import IsolatedAdapter
 
         return IsolatedAdapter(section)
-    return _factory(section.adapter)(section)
+    return _checked(_factory(section.adapter)(section), section.adapter)
+
+
+def describe(adapter: Any) -> AdapterInfo:
+    """Return what an adapter says of itself. `TypeError` and `ValueError` say what is wrong with it."""
+    given = getattr(adapter, "info", None)
+    if given is None:
+        return AdapterInfo(adapter.name, adapter.version, inline=adapter.inline)
+    info = given() if callable(given) else given
+    if not isinstance(info, AdapterInfo):
+        raise TypeError("info() must return an AdapterInfo")
+    if info.inline != adapter.inline:
+        raise ValueError("info() says another inline than the adapter")
+    return info
+
+
+def _checked(adapter: Any, name: str) -> Adapter:
+    """Return what an entry point gave if it can be an adapter."""
+    if not isinstance(getattr(adapter, "inline", None), bool):
+        raise TypeError(f"the adapter {name} must say inline = True or False")
+    for method in ("open", "slots", "close"):
+        if not callable(getattr(adapter, method, None)):
+            raise TypeError(f"the adapter {name} has no {method}()")
+    for field in ("name", "version"):
+        if not isinstance(getattr(adapter, field, None), str):
+            raise TypeError(f"the adapter {name} must have a {field}")
+    checked: Adapter = adapter
+    return checked
 
 
 def _factory(name: str) -> Callable[[SlotSection], Adapter]:

@@ -6,15 +6,18 @@ by all sessions that the process has with the token.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ferrohsm import constants as ck
+from ferrohsm.adapter_info import Limits
 from ferrohsm.adapters import AdapterSlot, Attributes, HardwareKeyStore, HardwareSigner, TokenStatus
 from ferrohsm.attribute_kinds import ulong
 from ferrohsm.ec_encoding import raw_point
 from ferrohsm.entries import utc_time
 from ferrohsm.errors import (
     ArgumentsBad,
+    AttributeValueInvalid,
     PinIncorrect,
     PinLenRange,
     PinLocked,
@@ -33,7 +36,9 @@ from ferrohsm.references import give_back
 from ferrohsm.saved import SavedStates
 
 if TYPE_CHECKING:
+    from ferrohsm.adapters import AdapterInfo
     from ferrohsm.config import Config
+    from ferrohsm.loops import LoopThread
     from ferrohsm.operations import BoundOperation
     from ferrohsm.sessions import Session
 
@@ -90,13 +95,23 @@ class TokenInfo:
 class Token:
     """A slot that is there, with the token in it."""
 
-    def __init__(self, slot: AdapterSlot, inline: bool, config: Config, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        slot: AdapterSlot,
+        inline: bool,
+        config: Config,
+        options: dict[str, Any],
+        adapter: AdapterInfo | None = None,
+        loop: LoopThread | None = None,
+    ) -> None:
         self.slot = slot
         self.id = slot.id
         self.inline = inline
+        self.adapter = adapter
+        self.loop = loop
         self.login_state: int | None = None
         # False where the adapter says that its keys need no login: then there is none that could hide them.
-        self.login_required = True
+        self.login_required = adapter is None or adapter.login != "none"
         # Moves whenever what may be seen changes: login, logout, a new token in the slot.
         self.epoch = 0
         self.sessions: dict[int, Session] = {}
@@ -154,12 +169,26 @@ class Token:
             from ferrohsm.signed_messages import message_flags
 
             offers = self._config.mechanisms.offers
+            able = _in_both(
+                self.signer.mechanisms(), None if self.adapter is None else self.adapter.mechanisms
+            )
             self._mechanisms = {
                 mechanism: (smallest, largest, flags | message_flags(mechanism, flags))
-                for mechanism, (smallest, largest, flags) in self.signer.mechanisms().items()
+                for mechanism, (smallest, largest, flags) in able.items()
                 if offers(mechanism)
             }
         return self._mechanisms
+
+    @property
+    def max_sessions(self) -> int | None:
+        """The sessions that the device takes at once, None when no limit is known."""
+        return None if self.adapter is None else self.adapter.limits.sessions
+
+    def check_class(self, object_class: int) -> None:
+        """Raise `AttributeValueInvalid` for objects that the device does not take."""
+        classes = None if self.adapter is None else self.adapter.object_classes
+        if classes is not None and object_class not in classes:
+            raise AttributeValueInvalid("the device keeps no objects of this class")
 
     async def info(self) -> TokenInfo:
         """Return the token's description (``C_GetTokenInfo``)."""
@@ -171,6 +200,10 @@ class Token:
             status.label if status.initialized else "", self.slot.manufacturer, status.serial, flags
         )
         info.min_pin_len, info.max_pin_len = await self._pin_lengths()
+        if self.adapter is not None:
+            limits = self.adapter.limits
+            info.max_session_count = limits.sessions or ck.CK_EFFECTIVELY_INFINITE
+            info.max_rw_session_count = limits.read_write_sessions or info.max_session_count
         for field, value in (await self._described()).items():
             setattr(info, field, value)
         return info
@@ -181,9 +214,12 @@ class Token:
         return {} if describe is None else dict(await describe())
 
     async def _pin_lengths(self) -> tuple[int, int]:
-        """Return the shortest and the longest PIN, in bytes: the store's own, else the configuration's."""
+        """Return the shortest and the longest PIN, in bytes: the device's own, else the configuration's."""
         described, pin = await self._described(), self._config.pin
-        return described.get("min_pin_len", pin.min_length), described.get("max_pin_len", pin.max_length)
+        limits = Limits() if self.adapter is None else self.adapter.limits
+        shortest = pin.min_length if limits.min_pin is None else limits.min_pin
+        longest = pin.max_length if limits.max_pin is None else limits.max_pin
+        return described.get("min_pin_len", shortest), described.get("max_pin_len", longest)
 
     def presented_point(self, attributes: Attributes) -> bytes:
         """Return ``CKA_EC_POINT`` in the form that the configuration asks for."""
@@ -313,8 +349,30 @@ class Token:
 
     async def end_session(self, session: Session) -> None:
         """Destroy a session's objects."""
+        await give_back(self, self.drop_session(session))
+
+    def drop_session(self, session: Session) -> list[bytes]:
+        """Do the same without the adapter; return the references that are to be given back."""
         self.sessions.pop(session.handle, None)
-        await give_back(self, self.objects.end_session(session))
+        return self.objects.end_session(session)
+
+    def forget(self) -> tuple[list[bytes], bool]:
+        """Leave nothing in memory, and ask the adapter nothing: it is gone or may not answer.
+
+        Returns what `take_leave` is to be told: references to be given back, and whether there was a login.
+        """
+        self.saved.clear()
+        for operation in list(self.operations):
+            operation.close()
+        logged_in, self.login_state = self.login_state is not None, None
+        self.epoch += 1
+        return self.objects.forget_all(), logged_in
+
+    async def take_leave(self, references: list[bytes], logged_in: bool) -> None:
+        """Tell the adapter what `forget` left to be told."""
+        await give_back(self, references)
+        if logged_in:
+            await self.store.logout()
 
     async def close(self) -> None:
         """Leave nothing in memory: log out, destroy the session objects, wipe the keys."""
@@ -328,6 +386,23 @@ class Token:
                 await self.logout()
         finally:
             self.sessions.clear()
+
+
+def _in_both(
+    first: Mapping[int, tuple[int, int, int]], second: Mapping[int, tuple[int, int, int]] | None
+) -> dict[int, tuple[int, int, int]]:
+    """Return what an engine can and its adapter says too, if that says anything."""
+    if second is None:
+        return dict(first)
+    return {
+        mechanism: (
+            max(info[0], second[mechanism][0]),
+            min(info[1], second[mechanism][1]),
+            info[2] & second[mechanism][2],
+        )
+        for mechanism, info in first.items()
+        if mechanism in second
+    }
 
 
 def _status_flags(status: TokenStatus) -> int:

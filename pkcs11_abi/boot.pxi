@@ -14,6 +14,7 @@ cdef ferro_table TABLE
 cdef void interrupt() noexcept nogil:
     """C_Finalize has begun: wake every call that waits."""
     ferro_slots_interrupt()
+    ferro_arrivals_interrupt()
 
 
 cdef void fork_child() noexcept nogil:
@@ -26,6 +27,7 @@ cdef void fork_child() noexcept nogil:
     ferro_finds_fork_child()
     ferro_handles_fork_child()
     ferro_slots_reset(1)
+    ferro_arrivals_fork_child()
     ferro_attach_fork_child()
     FORKED = True
 

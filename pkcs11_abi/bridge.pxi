@@ -1,8 +1,12 @@
 # The interpreter. A call comes in on a thread of the host, which may be foreign to Python or may even hold the
 # interpreter's lock already; the core's coroutine is stepped on that very thread when the slot's adapter is inline.
 
-from ferrohsm import errors, log
-from ferrohsm.errors import HsmError, return_value
+from time import monotonic
+
+from ferrohsm import errors
+from ferrohsm.errors import HsmError
+from ferrohsm.runtime import called
+from ferrohsm.translation import report, translate as translation
 
 cdef extern from "Python.h":
     ctypedef enum PySendResult:
@@ -22,8 +26,24 @@ ctypedef CK_RV (*work_t)(Call *) except *
 
 cdef CK_RV cross(work_t work, Call *call) noexcept nogil:
     """The only door to Python: run `work` with the interpreter's lock and turn what it raises into a return value."""
+    cdef CK_RV rv
     ferro_attach()
-    return inside(work, call)
+    rv = inside(work, call)
+    close_removed()
+    return rv
+
+
+cdef void close_removed() noexcept nogil:
+    """Close the sessions of tokens that were found to be gone: their calls return CKR_DEVICE_REMOVED (Section 5.1.2)."""
+    cdef Call call
+    cdef ferro_slot *slot = ferro_slots_take_removed()
+    while slot != NULL:
+        clear(&call)
+        call.session = ferro_session_detach_removed(slot)
+        while call.session != NULL:
+            close_detached(&call)
+            call.session = ferro_session_detach_removed(slot)
+        slot = ferro_slots_take_removed()
 
 
 cdef CK_RV inside(work_t work, Call *call) noexcept with gil:
@@ -34,21 +54,14 @@ cdef CK_RV inside(work_t work, Call *call) noexcept with gil:
 
 
 cdef CK_RV translate(object error) noexcept:
-    """The only way from an exception to a return value; one that nobody expected is logged."""
+    """The only way from an exception to a return value (`ferrohsm.translation`)."""
     try:
         if isinstance(error, KeyboardInterrupt):
             PyErr_SetInterrupt()  # a Python host's Ctrl-C stays the host's: it is raised there once we are back
             return CKR_FUNCTION_CANCELED
-        report(error)
-        return <CK_RV><unsigned long long>return_value(error)
+        return <CK_RV><unsigned long long>translation(error)
     except BaseException:
         return CKR_GENERAL_ERROR
-
-
-cdef object report(object error):
-    """Log an error that nobody expected: its kind and its places, no values."""
-    if not isinstance(error, HsmError):
-        log.failure("an error that nobody expected", error)
 
 
 cdef object step(object coroutine):
@@ -76,7 +89,7 @@ cdef tuple LOGIN_LOST = (
 cdef object drive(Call *call, object coroutine):
     """Run a coroutine of the core for a call, on this thread or on the adapter's."""
     try:
-        return step(coroutine) if call.slot.is_inline else dispatch(call.session, call.exclusive, coroutine)
+        return run(call.slot, call.session, coroutine, call.exclusive)
     except LOGIN_LOST:
         if ferro_slot_try_enter(call.slot):  # else somebody logs in or out, and sees to it
             try:
@@ -84,6 +97,11 @@ cdef object drive(Call *call, object coroutine):
             finally:
                 ferro_slot_leave(call.slot)
         raise
+
+
+cdef object length_of(Call *call, object method, tuple arguments):
+    """Ask an operation for a length, on the thread where its adapter runs."""
+    return method(*arguments) if call.slot.is_inline else drive(call, called(method, arguments))
 
 
 cdef object follow_login(Call *call):
@@ -102,54 +120,83 @@ cdef object follow_login(Call *call):
     ferro_sessions_forget_slot(call.slot)
 
 
-cdef object run(ferro_slot *slot, ferro_session *session, object coroutine):
-    return step(coroutine) if slot.is_inline else dispatch(session, False, coroutine)
+cdef object run(ferro_slot *slot, ferro_session *session, object coroutine, bint exclusive=False):
+    if slot.is_inline:
+        return step(coroutine)
+    try:
+        if core().stale:
+            scan(True, False)
+            if session != NULL and session.token != slot.tokens:
+                raise errors.DeviceRemoved()
+        loop = core().loop(slot.id)
+    except BaseException:
+        coroutine.close()
+        raise
+    return dispatch(loop, session, exclusive, coroutine)
 
 
 cdef class Arrival:
-    """Told by the runtime's thread that a dispatched call is done; it wakes the one who waits without Python's lock."""
+    """Called when a dispatched call is over; it wakes the one who waits without Python's lock."""
 
-    cdef int flag
+    cdef ferro_arrival place
 
-    def __call__(self, future):
-        ferro_slots_raise(&self.flag)
+    def __call__(self):
+        ferro_arrival_raise(&self.place)
 
 
 cdef dict DISPATCHED = {}
 """The dispatched calls by their session's handle and whether they have it alone, for those who end them."""
 
 
-cdef object dispatch(ferro_session *session, bint exclusive, object coroutine):
-    """Hand a coroutine to the runtime's thread and wait for what it returns.
+cdef object dispatch(object loop, ferro_session *session, bint exclusive, object coroutine):
+    """Hand a coroutine to an adapter's thread and wait for what it returns.
 
-    The wait ends at the runtime's deadline, when the session is closed or the call cancelled, and with C_Finalize.
+    The wait ends at the deadline, when the session is closed or the call cancelled, and with C_Finalize.
     """
-    cdef Arrival arrival = Arrival()
-    cdef int interrupted
-    dispatched = core().runtime.submit(coroutine)
-    place = (0 if session == NULL else session.handle, exclusive)
-    running = DISPATCHED.setdefault(place, set())
-    running.add(dispatched)
+    cdef Arrival arrival = Arrival.__new__(Arrival)
+    ferro_arrival_begin(&arrival.place)
     try:
-        if session != NULL and ferro_session_fate(session, exclusive) != CKR_OK:
-            dispatched.cancel()  # it was ended before it could be found
-        dispatched.when_done(arrival)
-        seconds = 0
-        while not arrival.flag and seconds < dispatched.deadline:
-            with nogil:
-                interrupted = ferro_slots_await(&arrival.flag, 1000)
-            if interrupted:
-                dispatched.cancel()
-                raise errors.CryptokiNotInitialized()
-            seconds += 1
-        if not arrival.flag:
-            dispatched.cancel()
-            raise errors.DeviceError()
-        return dispatched.result()
+        dispatched = loop.submit(coroutine, None, arrival)
+        if session == NULL:
+            return outcome(arrival, dispatched)
+        place = (session.handle, exclusive)
+        running = DISPATCHED.setdefault(place, set())
+        running.add(dispatched)
+        try:
+            if ferro_session_fate(session, exclusive) != CKR_OK:
+                dispatched.cancel()  # it was ended before it could be found
+            return outcome(arrival, dispatched)
+        finally:
+            running.discard(dispatched)
+            if not running:
+                DISPATCHED.pop(place, None)
     finally:
-        running.discard(dispatched)
-        if not running:
-            DISPATCHED.pop(place, None)
+        ferro_arrival_end(&arrival.place)
+
+
+cdef object outcome(Arrival arrival, object dispatched):
+    """Wait for a dispatched call, and give it up when it takes too long."""
+    cdef int state = 0
+    cdef unsigned rest
+    cdef double until = monotonic() + dispatched.deadline
+    left = dispatched.deadline
+    while state == 0 and left > 0:
+        rest = milliseconds(left)
+        with nogil:
+            state = ferro_arrival_await(&arrival.place, rest)
+        if state == 0:  # it is time, or the thread was woken for nothing
+            left = until - monotonic()
+    if state & FERRO_ARRIVED:
+        return dispatched.outcome()
+    if state & FERRO_INTERRUPTED:
+        dispatched.cancel()
+        raise errors.CryptokiNotInitialized()
+    dispatched.expire()
+    return dispatched.outcome()
+
+
+cdef unsigned milliseconds(object seconds) except 0:
+    return max(1, min(int(seconds * 1000), 3600000))
 
 
 cdef CK_RV cancel_dispatched(Call *call) except *:
@@ -181,7 +228,7 @@ cdef object core_session(ferro_session *session):
             Py_INCREF(made)
             session.core = <void *>made
         else:
-            run(session.slot, session, core().close_session(made))  # another thread was faster
+            end_session(session, made)  # another thread was faster
     return <object>session.core
 
 
@@ -210,8 +257,16 @@ cdef CK_RV tear_down(Call *call) except *:
         session.core = NULL
         Py_DECREF(held)
         if CORE is not None and not FORKED:
-            run(session.slot, session, CORE.close_session(held))
+            end_session(session, held)
     return CKR_OK
+
+
+cdef object end_session(ferro_session *session, object held):
+    """End the core's side of a session; nobody waits for a dispatched adapter to hear of it."""
+    if session.slot.is_inline:
+        step(core().close_session(held))
+    else:
+        core().drop_session(held)
 
 
 cdef bint needs_python(ferro_session *session) noexcept nogil:

@@ -30,6 +30,9 @@ cdef object look_behind(CK_SLOT_ID slot_id, bint present):
     ferro_slot_behind(slot, kernel_of(kernel), words_of(words))
     if known is not None:
         LEFT.append(known)
+        if known.token is not None and known.token is not token:
+            ferro_slot_removed(slot)  # the sessions with it are closed on the way out of Python
+            ferro_handles_kill_slot(slot_id)
         ferro_sessions_forget_slot(slot)
     BEHIND[slot_id] = now
 

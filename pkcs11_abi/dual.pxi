@@ -56,7 +56,7 @@ cdef CK_RV both_work(Call *call) except *:
         return rv
     bound, other = bound_of(cipher), bound_of(reader)
     try:
-        rv = fits_exactly(call, bound.update_length(call.data_length))
+        rv = fits_exactly(call, length_of(call, bound.update_length, (call.data_length,)))
         if rv != CKR_OK or call.out == NULL:
             return rv
         result = with_input(call, bound.update)

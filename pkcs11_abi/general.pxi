@@ -12,6 +12,7 @@ cdef CK_RV C_Initialize(CK_VOID_PTR pInitArgs) noexcept nogil:
     clear(&call)
     call.data = <CK_BYTE *>pInitArgs
     ferro_slots_resume()
+    ferro_arrivals_resume()
     cdef CK_RV rv = cross(initialize, &call)
     if HOST != NULL and not HOST.hosted:
         cross(collect_again, &call)
@@ -29,7 +30,7 @@ cdef CK_RV collect_again(Call *call) except *:
 
 cdef CK_RV initialize(Call *call) except *:
     """Read the configuration, start the core, learn the slots."""
-    global CORE, FORKED, BEHIND
+    global CORE, FORKED, BEHIND, LISTED
     if FORKED:
         if CORE is not None:
             Py_INCREF(CORE)  # the parent's core is abandoned: collecting it would close the parent's files
@@ -47,9 +48,11 @@ cdef CK_RV initialize(Call *call) except *:
     try:
         step(started.start())
         CORE = started
-        scan(tell=False)
         if started.runtime.refused:
             raise errors.NeedToCreateThreads()
+        LISTED = not started.opening
+        scan(False, False)
+        started.set_going()
     except BaseException as error:
         CORE = None
         report(error)  # while the log is open
@@ -105,6 +108,7 @@ cdef CK_RV C_Finalize(CK_VOID_PTR pReserved) noexcept nogil:
     clear(&call)
     if pReserved != NULL:
         return CKR_ARGUMENTS_BAD
+    ferro_arrivals_resume()
     ferro_slots_resume()  # nobody waits any more, and closing what is dispatched may take a wait of our own
     call.session = ferro_session_detach_any(NULL, &last)
     while call.session != NULL:

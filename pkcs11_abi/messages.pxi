@@ -184,7 +184,7 @@ cdef CK_RV whole_message(Call *call, object process, object parameter, Places *p
 cdef CK_RV message_part(Call *call, object process, Places *places) except *:
     cdef Message *given = <Message *>call.extra
     try:
-        rv = fits_exactly(call, process.part_length(call.data_length, given.last))
+        rv = fits_exactly(call, length_of(call, process.part_length, (call.data_length, given.last)))
     except BaseException:
         process.give_up()
         raise

@@ -13,7 +13,7 @@ cdef CK_RV C_OpenSession(
     if flags & CKF_ASYNC_SESSION:
         return CKR_SESSION_ASYNC_NOT_SUPPORTED
     rv = ferro_session_open(slotID, flags, phSession)
-    if rv == CKR_TOKEN_NOT_RECOGNIZED or rv == CKR_TOKEN_NOT_PRESENT:
+    if rv == CKR_TOKEN_NOT_RECOGNIZED or rv == CKR_TOKEN_NOT_PRESENT or (rv == CKR_SLOT_ID_INVALID and not LISTED):
         clear(&call)  # another process may have made the token since we looked
         if cross(scan_work, &call) == CKR_OK:
             rv = ferro_session_open(slotID, flags, phSession)

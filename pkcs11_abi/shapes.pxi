@@ -44,7 +44,7 @@ cdef bint bad_template(const CK_ATTRIBUTE *template, CK_ULONG count) noexcept no
 
 cdef CK_RV in_slot(CK_SLOT_ID slot_id, Call *call, work_t work) noexcept nogil:
     """A call about a slot."""
-    call.slot = ferro_slot_find(slot_id, NULL)
+    call.slot = listed_slot(slot_id, NULL)
     if call.slot == NULL:
         return CKR_SLOT_ID_INVALID
     if call.bad:
@@ -232,14 +232,29 @@ cdef CK_RV transform_work(Call *call) except *:
         return CKR_OPERATION_NOT_INITIALIZED
     bound = <object>operation.object
     try:
-        rv = fits(call, bound.once_length(call.data_length))
-        if rv != CKR_OK or call.out == NULL:
-            return rv
-        result = with_input(call, bound.once)
+        if not call.slot.is_inline:
+            result = once_elsewhere(call, bound)
+            if isinstance(result, int):
+                return fits(call, result)
+        else:
+            rv = fits(call, bound.once_length(call.data_length))
+            if rv != CKR_OK or call.out == NULL:
+                return rv
+            result = with_input(call, bound.once)
     except BaseException:
         drop_operation(operation)
         raise
     return give(call, operation, result, FERRO_HELD_ONCE)
+
+
+cdef object once_elsewhere(Call *call, object bound):
+    """Have the adapter's thread apply the length rule and do the work in one go: a hop is dear."""
+    room = -1 if call.out == NULL else None if only_bounded(call.operation) else call.out_length[0]
+    view = view_of(call.slot, call.data, call.data_length)
+    try:
+        return drive(call, bound.once_within(view, room))
+    finally:
+        release_view(view)
 
 
 cdef bint only_bounded(int operation) noexcept nogil:
@@ -356,7 +371,7 @@ cdef CK_RV update_work(Call *call) except *:
         return rv
     bound = <object>operation.object
     try:
-        rv = fits_exactly(call, bound.update_length(call.data_length))
+        rv = fits_exactly(call, length_of(call, bound.update_length, (call.data_length,)))
         if rv != CKR_OK or call.out == NULL:
             return rv
         result = with_input(call, bound.update)
@@ -423,7 +438,7 @@ cdef CK_RV finish_work(Call *call) except *:
         drop_operation(operation)
         return CKR_FUNCTION_NOT_SUPPORTED
     try:
-        rv = fits(call, bound.finish_length())
+        rv = fits(call, length_of(call, bound.finish_length, ()))
         if rv != CKR_OK or call.out == NULL:
             return rv
         result = drive(call, bound.finish())

@@ -6,7 +6,7 @@ cdef CK_RV C_GetSlotList(CK_BBOOL tokenPresent, CK_SLOT_ID_PTR pSlotList, CK_ULO
     cdef CK_RV rv
     if pulCount == NULL:
         return CKR_ARGUMENTS_BAD
-    if pSlotList == NULL:  # only then may the list change
+    if pSlotList == NULL or not LISTED:  # only then may the list change
         clear(&call)
         rv = cross(scan_work, &call)
         if rv != CKR_OK:
@@ -14,14 +14,34 @@ cdef CK_RV C_GetSlotList(CK_BBOOL tokenPresent, CK_SLOT_ID_PTR pSlotList, CK_ULO
     return ferro_slots_list(tokenPresent, pSlotList, pulCount)
 
 
+cdef bint LISTED = False
+"""Whether the list of slots is whole: at C_Initialize, dispatched adapters are not waited for."""
+
+
 cdef CK_RV scan_work(Call *call) except *:
-    scan(tell=True)
+    global LISTED
+    tell, LISTED = LISTED, True
+    scan(tell, True)
     return CKR_OK
 
 
-cdef object scan(bint tell):
-    """Ask the core for the slots as they are now; `tell` makes an event of what changed."""
-    cdef list views = list(step(core().slots()))
+cdef ferro_slot *listed_slot(CK_SLOT_ID slot_id, ferro_slot_copy *copy) noexcept nogil:
+    """Find a slot by its id, even if the application has not asked for the list yet."""
+    cdef Call call
+    cdef ferro_slot *slot = ferro_slot_find(slot_id, copy)
+    if slot == NULL and not LISTED:
+        clear(&call)
+        if cross(scan_work, &call) == CKR_OK:
+            slot = ferro_slot_find(slot_id, copy)
+    return slot
+
+
+cdef object scan(bint tell, bint look):
+    """Ask the core for the slots; `tell` makes an event of what changed.
+
+    Without `look` dispatched adapters are not asked: they are as they were last seen.
+    """
+    cdef list views = list(step(core().slots(look)))
     cdef ferro_slot_view *copies = <ferro_slot_view *>calloc(len(views) + 1, sizeof(ferro_slot_view))
     cdef CK_ULONG i
     if copies == NULL:
@@ -32,7 +52,8 @@ cdef object scan(bint tell):
             copies[i].id, copies[i].flags = view.id, view.flags
             copies[i].is_inline, copies[i].initialized = bool(view.inline), bool(view.initialized)
             copies[i].present = bool(view.token_present)
-            copies[i].write_protected = bool(getattr(view, "write_protected", False))
+            copies[i].write_protected = bool(view.write_protected)
+            copies[i].max_sessions = limit(view.max_sessions or 0)
             pad(copies[i].description, sizeof(copies[i].description), view.description)
             pad(copies[i].manufacturer, sizeof(copies[i].manufacturer), view.manufacturer)
         rv = ferro_slots_update(copies, len(views), tell)
@@ -47,7 +68,7 @@ cdef object scan(bint tell):
 
 cdef CK_RV C_GetSlotInfo(CK_SLOT_ID slotID, CK_SLOT_INFO_PTR pInfo) noexcept nogil:
     cdef ferro_slot_copy slot
-    if ferro_slot_find(slotID, &slot) == NULL:
+    if listed_slot(slotID, &slot) == NULL:
         return CKR_SLOT_ID_INVALID
     if pInfo == NULL:
         return CKR_ARGUMENTS_BAD
@@ -143,7 +164,7 @@ cdef CK_RV C_GetMechanismList(
 cdef CK_RV mechanism_list(Call *call) except *:
     cdef CK_MECHANISM_TYPE *place = <CK_MECHANISM_TYPE *>call.out
     cdef CK_ULONG room = call.out_length[0], i
-    cdef list types = list(drive(call, core().mechanism_list(call.slot.id)))
+    cdef list types = list(step(core().mechanism_list(call.slot.id)))  # known since the adapter was opened
     call.out_length[0] = len(types)
     if place == NULL:
         return CKR_OK
@@ -166,7 +187,7 @@ cdef CK_RV C_GetMechanismInfo(
 
 cdef CK_RV mechanism_info(Call *call) except *:
     cdef CK_MECHANISM_INFO *info = <CK_MECHANISM_INFO *>call.out
-    smallest, largest, flags = drive(call, core().mechanism_info(call.slot.id, call.number))
+    smallest, largest, flags = step(core().mechanism_info(call.slot.id, call.number))
     info.ulMinKeySize, info.ulMaxKeySize, info.flags = smallest, largest, flags
     return CKR_OK
 
@@ -177,7 +198,7 @@ cdef CK_RV C_InitToken(
     cdef Call call
     cdef CK_RV rv
     clear(&call)
-    call.slot = ferro_slot_find(slotID, NULL)
+    call.slot = listed_slot(slotID, NULL)
     if call.slot == NULL:
         return CKR_SLOT_ID_INVALID
     if pPin == NULL or pLabel == NULL or ulPinLen > PIN_LIMIT:
@@ -202,7 +223,7 @@ cdef CK_RV init_token(Call *call) except *:
         drive(call, core().init_token(call.slot.id, pin, label))
     finally:
         wipe(pin)
-    scan(tell=False)
+    scan(False, True)
     return CKR_OK
 
 

@@ -76,6 +76,7 @@ cdef extern from "slots.h" nogil:
         unsigned long long epoch
         CK_ULONG sessions
         CK_ULONG rw_sessions
+        unsigned tokens
 
     ctypedef ferro_slot ferro_slot_copy
 
@@ -88,6 +89,7 @@ cdef extern from "slots.h" nogil:
         int present
         int initialized
         int write_protected
+        CK_ULONG max_sessions
 
     unsigned long long ferro_slot_stamp(ferro_slot *slot)
     void ferro_slot_born(ferro_slot *slot)
@@ -96,6 +98,8 @@ cdef extern from "slots.h" nogil:
     void ferro_slot_behind(ferro_slot *slot, const ferro_kernel *kernel, const void *words)
     CK_RV ferro_slots_update(const ferro_slot_view *views, CK_ULONG count, int tell)
     CK_RV ferro_slots_list(int with_token, CK_SLOT_ID *ids, CK_ULONG *count)
+    void ferro_slot_removed(ferro_slot *slot)
+    ferro_slot *ferro_slots_take_removed()
     CK_RV ferro_slots_event(CK_SLOT_ID *id)
     unsigned long long ferro_slot_epoch(ferro_slot *slot)
     ferro_slot *ferro_slot_find(CK_SLOT_ID id, ferro_slot_copy *copy)
@@ -110,11 +114,24 @@ cdef extern from "slots.h" nogil:
     CK_RV ferro_slot_begin_init(ferro_slot *slot)
     void ferro_slot_end_init(ferro_slot *slot)
     int ferro_slots_wait(unsigned milliseconds)
-    int ferro_slots_await(const int *flag, unsigned milliseconds)
-    void ferro_slots_raise(int *flag)
     void ferro_slots_interrupt()
     void ferro_slots_resume()
     void ferro_slots_reset(int forked)
+
+cdef extern from "arrivals.h" nogil:
+    const int FERRO_ARRIVED
+    const int FERRO_INTERRUPTED
+
+    ctypedef struct ferro_arrival:
+        int state
+
+    void ferro_arrival_begin(ferro_arrival *arrival)
+    void ferro_arrival_end(ferro_arrival *arrival)
+    void ferro_arrival_raise(ferro_arrival *arrival)
+    int ferro_arrival_await(ferro_arrival *arrival, unsigned milliseconds)
+    void ferro_arrivals_interrupt()
+    void ferro_arrivals_resume()
+    void ferro_arrivals_fork_child()
 
 cdef extern from "decisions.h" nogil:
     const CK_RV FERRO_ASK
@@ -235,6 +252,7 @@ cdef extern from "sessions.h" nogil:
         CK_SESSION_HANDLE handle
         ferro_slot *slot
         CK_FLAGS flags
+        unsigned token
         void *core
         ferro_operation operations[8]
 
@@ -252,6 +270,7 @@ cdef extern from "sessions.h" nogil:
     void ferro_sessions_forget_slot(ferro_slot *slot)
     CK_RV ferro_session_detach(CK_SESSION_HANDLE handle, ferro_session **session, int *last)
     ferro_session *ferro_session_detach_any(ferro_slot *slot, int *last)
+    ferro_session *ferro_session_detach_removed(ferro_slot *slot)
     int ferro_session_cancel(ferro_session *session, CK_FLAGS flags)
     CK_RV ferro_session_info(CK_SESSION_HANDLE handle, CK_SESSION_INFO *info)
     CK_STATE ferro_session_state(const ferro_session *session)

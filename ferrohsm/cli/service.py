@@ -42,9 +42,9 @@ class Service:
 
     def run(self, slot: int | None, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run one call of the core to its end."""
-        if slot is None or self.core.inline(slot):
+        if slot is None:
             return runtime.step(coroutine)
-        return self.core.runtime.run(coroutine)
+        return self.core.run(slot, coroutine)
 
     def tokens(self) -> list[TokenView]:
         """Return every slot, the free one last."""

@@ -87,7 +87,7 @@ class Connection:
         import socket
         from struct import pack
 
-        from ferrohsm.runtime import _start_without_signals
+        from ferrohsm.loops import start_without_signals
 
         channel = self._process.channel
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, pack("ll", int(self.deadline) + 1, 0))
@@ -95,7 +95,7 @@ class Connection:
         waiter = Awaited(time.monotonic() + seconds, asyncio.get_running_loop())
         self._waiters[0] = waiter
         self._setup = setup
-        _start_without_signals(self._thread)
+        start_without_signals(self._thread)
         try:
             return await waiter.future
         except asyncio.CancelledError:

@@ -78,6 +78,7 @@ CK_RV ferro_session_open(CK_SLOT_ID slot, CK_FLAGS flags, CK_SESSION_HANDLE *han
         free(session);
         return rv;
     }
+    session->token = atomic_load(&session->slot->tokens);
     session->flags = flags & (CKF_RW_SESSION | CKF_SERIAL_SESSION);
     session->refs = 1;
     ferro_lock(&counter_mutex);
@@ -138,7 +139,7 @@ CK_RV ferro_session_fate(ferro_session *session, int alone)
 
     ferro_lock(&part->mutex);
     if (session->closed)
-        rv = CKR_SESSION_CLOSED;
+        rv = session->closed == FERRO_REMOVED ? CKR_DEVICE_REMOVED : CKR_SESSION_CLOSED;
     else if (alone && (session->cancelled & session->running) != 0)
         rv = CKR_FUNCTION_CANCELED;
     ferro_unlock(&part->mutex);
@@ -340,13 +341,13 @@ void ferro_sessions_forget_slot(ferro_slot *slot)
 }
 
 /* With the shard's lock. */
-static ferro_session *unlink_session(shard *part, ferro_session **link)
+static ferro_session *unlink_session(shard *part, ferro_session **link, int closed)
 {
     ferro_session *session = *link;
 
     *link = session->next;
     session->next = NULL;
-    session->closed = 1;
+    session->closed = closed;
     part->count -= 1;
     return session;
 }
@@ -358,7 +359,7 @@ CK_RV ferro_session_detach(CK_SESSION_HANDLE handle, ferro_session **detached, i
 
     ferro_lock(&part->mutex);
     if ((link = find(part, handle)) != NULL)
-        session = unlink_session(part, link);
+        session = unlink_session(part, link, 1);
     ferro_unlock(&part->mutex);
     if (session == NULL)
         return CKR_SESSION_HANDLE_INVALID;
@@ -367,7 +368,15 @@ CK_RV ferro_session_detach(CK_SESSION_HANDLE handle, ferro_session **detached, i
     return CKR_OK;
 }
 
-ferro_session *ferro_session_detach_any(ferro_slot *slot, int *last)
+/* With the shard's lock: whether a session is one of those that are looked for. */
+static int meant(const ferro_session *session, ferro_slot *slot, int closed)
+{
+    if (closed == FERRO_REMOVED)
+        return session->slot == slot && session->token != atomic_load(&slot->tokens);
+    return slot == NULL || session->slot == slot;
+}
+
+static ferro_session *detach_one(ferro_slot *slot, int *last, int closed)
 {
     ferro_session *session = NULL;
     int i;
@@ -378,16 +387,25 @@ ferro_session *ferro_session_detach_any(ferro_slot *slot, int *last)
         ferro_lock(&part->mutex);
         for (at = 0; part->count != 0 && at < part->size && session == NULL; at++) {
             ferro_session **link = &part->buckets[at];
-            while (*link != NULL && slot != NULL && (*link)->slot != slot)
+            while (*link != NULL && !meant(*link, slot, closed))
                 link = &(*link)->next;
             if (*link != NULL)
-                session = unlink_session(part, link);
+                session = unlink_session(part, link, closed);
         }
         ferro_unlock(&part->mutex);
     }
     if (session != NULL && ferro_slot_count_out(session->slot, (session->flags & CKF_RW_SESSION) != 0))
         *last = 1;
     return session;
+}
+
+ferro_session *ferro_session_detach_any(ferro_slot *slot, int *last) { return detach_one(slot, last, 1); }
+
+ferro_session *ferro_session_detach_removed(ferro_slot *slot)
+{
+    int last; /* what a new session's login is about is not these sessions' to end */
+
+    return detach_one(slot, &last, FERRO_REMOVED);
 }
 
 int ferro_session_cancel(ferro_session *session, CK_FLAGS flags)

@@ -53,6 +53,8 @@ typedef struct ferro_operation {
     size_t signature_length;
 } ferro_operation;
 
+enum { FERRO_REMOVED = 2 };
+
 typedef struct ferro_session {
     CK_SESSION_HANDLE handle;
     ferro_slot *slot;
@@ -61,11 +63,12 @@ typedef struct ferro_session {
     struct ferro_handle *owned; /* handles of its session objects; the handle table's lock */
     ferro_operation operations[FERRO_OPERATIONS];
     ferro_memo *memos[FERRO_OPERATIONS]; /* made at first use */
+    unsigned token;             /* which of the slot's tokens it is with */
     unsigned long long seen;    /* the slot's stamp when the memos were last looked through */
     /* The rest is the shard's. */
     unsigned refs;
     int busy;
-    int closed;
+    int closed;                 /* 1, or FERRO_REMOVED: with its token */
     CK_FLAGS running;           /* the operation flag of the call that has the session alone */
     CK_FLAGS cancelled;         /* what C_SessionCancel asked it to end */
     struct ferro_session *next;
@@ -79,7 +82,8 @@ CK_RV ferro_session_open(CK_SLOT_ID slot, CK_FLAGS flags, CK_SESSION_HANDLE *han
 /* Take a session. `alone` marks it busy, with `running` as what may be cancelled. */
 CK_RV ferro_session_take(CK_SESSION_HANDLE handle, int alone, CK_FLAGS running, ferro_session **session);
 
-/* What happened to the session while a call had it: CKR_OK, CKR_SESSION_CLOSED or CKR_FUNCTION_CANCELED. */
+/* What happened to the session while a call had it: CKR_OK, CKR_SESSION_CLOSED, CKR_DEVICE_REMOVED or
+ * CKR_FUNCTION_CANCELED. */
 CK_RV ferro_session_fate(ferro_session *session, int alone);
 
 /* Leave it unless something happened to it meanwhile: then it returns 0, and the fate has to be asked. `quick` counts a
@@ -111,6 +115,9 @@ CK_RV ferro_session_detach(CK_SESSION_HANDLE handle, ferro_session **session, in
 
 /* The same for one session of a slot (any slot when NULL), or NULL when there is none. */
 ferro_session *ferro_session_detach_any(ferro_slot *slot, int *last);
+
+/* The same for one session with a token that is not in the slot any more. */
+ferro_session *ferro_session_detach_removed(ferro_slot *slot);
 
 /* Ask the call that is running one of `flags` to stop. Returns 1 when there is one. */
 int ferro_session_cancel(ferro_session *session, CK_FLAGS flags);

@@ -10,6 +10,7 @@ static ferro_condition changed = FERRO_CONDITION_INIT; /* somebody left a slot, 
 static ferro_slot *first;
 static CK_ULONG listed;
 static int interrupted;
+static atomic_int removals; /* slots whose token was removed */
 
 static ferro_slot *find(CK_SLOT_ID id)
 {
@@ -93,6 +94,7 @@ CK_RV ferro_slots_update(const ferro_slot_view *views, CK_ULONG count, int tell)
         slot->present = view->present;
         slot->initialized = view->initialized;
         slot->write_protected = view->write_protected;
+        slot->max_sessions = view->max_sessions;
         memcpy(slot->description, view->description, sizeof slot->description);
         memcpy(slot->manufacturer, view->manufacturer, sizeof slot->manufacturer);
     }
@@ -130,6 +132,37 @@ CK_RV ferro_slots_list(int with_token, CK_SLOT_ID *ids, CK_ULONG *count)
     *count = n;
     ferro_unlock(&mutex);
     return rv;
+}
+
+void ferro_slot_removed(ferro_slot *slot)
+{
+    ferro_lock(&mutex);
+    atomic_fetch_add(&slot->tokens, 1);
+    slot->login = FERRO_NOBODY;
+    slot->logout_pending = 0;
+    next_epoch(slot);
+    if (slot->sessions != 0 && !slot->removed) {
+        slot->removed = 1;
+        atomic_fetch_add(&removals, 1);
+    }
+    ferro_unlock(&mutex);
+}
+
+ferro_slot *ferro_slots_take_removed(void)
+{
+    ferro_slot *slot = NULL;
+
+    if (atomic_load_explicit(&removals, memory_order_acquire) == 0)
+        return NULL;
+    ferro_lock(&mutex);
+    for (slot = first; slot != NULL && !slot->removed; slot = slot->next)
+        ;
+    if (slot != NULL) {
+        slot->removed = 0;
+        atomic_fetch_sub(&removals, 1);
+    }
+    ferro_unlock(&mutex);
+    return slot;
 }
 
 CK_RV ferro_slots_event(CK_SLOT_ID *id)
@@ -184,6 +217,8 @@ CK_RV ferro_slot_count_in(CK_SLOT_ID id, int read_write, ferro_slot **found)
         rv = CKR_TOKEN_NOT_RECOGNIZED;
     else if (read_write && slot->write_protected)
         rv = CKR_TOKEN_WRITE_PROTECTED;
+    else if (slot->max_sessions != CK_EFFECTIVELY_INFINITE && slot->sessions >= slot->max_sessions)
+        rv = CKR_SESSION_COUNT;
     else if (!read_write && (slot->login == FERRO_SO || slot->so_pending))
         rv = CKR_SESSION_READ_WRITE_SO_EXISTS;
     else {
@@ -310,31 +345,16 @@ void ferro_slot_end_init(ferro_slot *slot)
     ferro_unlock(&mutex);
 }
 
-int ferro_slots_await(const int *flag, unsigned milliseconds)
+int ferro_slots_wait(unsigned milliseconds)
 {
     int result;
 
     ferro_lock(&mutex);
-    if (!interrupted && !*flag)
+    if (!interrupted)
         ferro_wait(&changed, &mutex, milliseconds);
     result = interrupted;
     ferro_unlock(&mutex);
     return result;
-}
-
-int ferro_slots_wait(unsigned milliseconds)
-{
-    static const int never;
-
-    return ferro_slots_await(&never, milliseconds);
-}
-
-void ferro_slots_raise(int *flag)
-{
-    ferro_lock(&mutex);
-    *flag = 1;
-    ferro_wake_all(&changed);
-    ferro_unlock(&mutex);
 }
 
 void ferro_slots_interrupt(void)
@@ -363,8 +383,9 @@ void ferro_slots_reset(int forked)
     }
     ferro_lock(&mutex);
     listed = 0;
+    atomic_store(&removals, 0);
     for (slot = first; slot != NULL; slot = slot->next) {
-        slot->listed = slot->present = slot->initialized = slot->event = 0;
+        slot->listed = slot->present = slot->initialized = slot->event = slot->removed = 0;
         slot->exclusive = slot->initializing = slot->so_pending = slot->logout_pending = 0;
         slot->login = FERRO_NOBODY;
         next_epoch(slot);

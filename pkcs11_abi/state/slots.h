@@ -24,6 +24,9 @@ typedef struct ferro_slot {
     int present;         /* a token is in the slot */
     int initialized;     /* and was initialized */
     int write_protected;
+    CK_ULONG max_sessions; /* of this process; CK_EFFECTIVELY_INFINITE: as many as it likes */
+    int removed;         /* the token was taken out: the sessions with it have to be closed */
+    _Atomic unsigned tokens; /* counts the tokens that were taken out of it */
     int event;           /* an event that the application was not told of */
     int exclusive;       /* a login, logout or change of PIN is being made */
     int initializing;    /* C_InitToken is at work: no session can be opened */
@@ -53,6 +56,7 @@ typedef struct ferro_slot_view {
     CK_UTF8CHAR description[64];
     CK_UTF8CHAR manufacturer[32];
     int is_inline, present, initialized, write_protected;
+    CK_ULONG max_sessions;
 } ferro_slot_view;
 
 /* What a caller gets to see of a slot: a copy, made under the lock. */
@@ -105,6 +109,11 @@ CK_RV ferro_slots_update(const ferro_slot_view *views, CK_ULONG count, int tell)
 /* The listed slots' ids in order; the rules of C_GetSlotList. */
 CK_RV ferro_slots_list(int with_token, CK_SLOT_ID *ids, CK_ULONG *count);
 
+/* The token that was in the slot is gone, or another one is there. `take` returns one such slot and forgets that, or
+ * NULL; to look whether there is any costs one load. */
+void ferro_slot_removed(ferro_slot *slot);
+ferro_slot *ferro_slots_take_removed(void);
+
 /* Clear and return one event: CKR_OK or CKR_NO_EVENT. */
 CK_RV ferro_slots_event(CK_SLOT_ID *id);
 
@@ -133,9 +142,6 @@ void ferro_slot_end_init(ferro_slot *slot);
 
 /* Wait for at most the time given, or until ferro_slots_interrupt. Returns 1 when interrupted. */
 int ferro_slots_wait(unsigned milliseconds);
-/* Wait likewise for a flag that another thread raises. */
-int ferro_slots_await(const int *flag, unsigned milliseconds);
-void ferro_slots_raise(int *flag);
 void ferro_slots_interrupt(void);
 void ferro_slots_resume(void);
 

@@ -131,7 +131,7 @@ def test_an_error_that_nobody_expected_is_logged_without_its_words(
 ) -> None:
     p11, session = slow
     p11("C_DigestInit", session, mechanism(ck.CKM_SHA224))
-    assert p11.rv("C_Digest", session, b"data", 4, (c_ubyte * 64)(), c_ulong(64)) == "CKR_FUNCTION_FAILED"
+    assert p11.rv("C_Digest", session, b"data", 4, (c_ubyte * 64)(), c_ulong(64)) == "CKR_DEVICE_ERROR"
     written = (tmp_path / "log").read_text()
     assert "ZeroDivisionError" in written
     assert "secret" not in written

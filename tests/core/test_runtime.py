@@ -121,7 +121,7 @@ def test_stop_cancels_what_is_under_way() -> None:
 
 
 def test_adapter_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slot that is not inline: the core's own methods go to the runtime's thread by themselves."""
+    """A slot that is not inline: its adapter has a thread of its own, on which everything of it runs."""
     house = House(inline=False)
     assert not house.core.inline(SLOT)
     names: list[str] = []
@@ -134,11 +134,12 @@ def test_adapter_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(house.store, "status", waiting_status)
     [view] = step(house.core.slots())
     assert not view.inline and view.token_present and not view.initialized
-    house.core.runtime.run(house.core.init_token(SLOT, bytearray(SO_PIN), "far"))
+    house.core.run(SLOT, house.core.init_token(SLOT, bytearray(SO_PIN), "far"))
     assert step(house.core.slots())[0].initialized
-    assert set(names) == {"ferrohsm"}
+    assert set(names) == {"ferrohsm memory"}
     step(house.core.stop())
     assert not house.core.runtime.running
+    assert "ferrohsm memory" not in [thread.name for thread in threading.enumerate()]
     assert house.store.closed
 
 

@@ -97,7 +97,7 @@ def adapter(section):
 def test_the_process_is_left_alone_by_the_runtimes_thread(
     run_host: Callable[..., Any], home: Any, copied: Path, tmp_path: Path, state: str
 ) -> None:
-    """An adapter that is not inline brings a thread with an event loop, which takes no signal of the host."""
+    """An adapter that is not inline brings two threads with event loops, which take no signal of the host."""
     copy_dependencies(copied)
     (copied / "plugin.py").write_text(PLUGIN)
     (copied / "plugin-1.dist-info").mkdir()
@@ -108,7 +108,7 @@ def test_the_process_is_left_alone_by_the_runtimes_thread(
     )
     file = tmp_path / "plugin.toml"
     file.write_text('[slots.plugin]\nadapter = "plugin"\n')
-    run_host("untouched", state, 1, environment={"FERROHSM_CONF": str(file)})
+    run_host("untouched", state, 2, environment={"FERROHSM_CONF": str(file)})
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root")
