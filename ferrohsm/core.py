@@ -107,7 +107,7 @@ class Core:
         if lanes:
             from ferrohsm.watch import watch
 
-            self.runtime.submit(watch(self._lanes, self.runtime))
+            self.runtime.submit(watch(self._lanes))
 
     def _lanes(self) -> list[Lane]:
         return [member.lane for member in self.members if member.lane is not None]

@@ -12,14 +12,13 @@ from ferrohsm.lanes import CLOSING
 if TYPE_CHECKING:
     from ferrohsm.lanes import Lane
     from ferrohsm.loops import Call
-    from ferrohsm.runtime import Runtime
 
 TICK = 1.0  # seconds between two looks at all loops; less where a deadline is short
 SHORTEST_TICK = 0.05
 ENDING = 1.0  # seconds that all loops together have to end
 
 
-async def watch(lanes: Callable[[], Sequence[Lane]], runtime: Runtime) -> None:
+async def watch(lanes: Callable[[], Sequence[Lane]]) -> None:
     """See to every adapter's health until the core stops."""
     import asyncio
 

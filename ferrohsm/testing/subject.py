@@ -129,13 +129,11 @@ class Running:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine of the core or the adapter where such coroutines run."""
-        if self.core.inline(self.slot_id):
-            return step(coroutine)
-        return self.core.runtime.run(coroutine)
+        return self.core.run(self.slot_id, coroutine)
 
     def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Start a coroutine of an adapter that is not inline; the call can be cancelled."""
-        return self.core.runtime.submit(coroutine)
+        return self.core.loop(self.slot_id).submit(coroutine)
 
     def refused(self, coroutine: Coroutine[Any, Any, Any]) -> BaseException | None:
         """Return what a coroutine raises, None when it works."""
