@@ -55,12 +55,13 @@ def test_a_wrong_pin_is_counted(running: Running) -> None:
 def test_unknown_objects_are_refused(running: Running) -> None:
     """Reading, replacing and deleting what is not there is ``CKR_OBJECT_HANDLE_INVALID``."""
     running.session()
-    for coroutine in (
-        running.store.read(UNKNOWN),
-        running.store.delete(UNKNOWN),
-        running.store.replace(UNKNOWN, {ck.CKA_LABEL: b"nothing"}),
+    store = running.store
+    for ask in (
+        lambda: store.read(UNKNOWN),
+        lambda: store.delete(UNKNOWN),
+        lambda: store.replace(UNKNOWN, {ck.CKA_LABEL: b"nothing"}),
     ):
-        error = running.refused(coroutine)
+        error = running.refused(ask())
         assert type(error) is ObjectHandleInvalid, f"an unknown object gives {error!r}"
 
 
