@@ -366,6 +366,9 @@ class LoopThread:
 
     def _ended(self, call: Call) -> None:
         call._task = None
+        coroutine, call._coroutine = call._coroutine, None
+        if coroutine is not None:  # given up between its task's making and its first step
+            coroutine.close()
         if call._begun:
             call._begun = False
             self._left()

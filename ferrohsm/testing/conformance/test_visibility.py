@@ -78,7 +78,11 @@ def test_what_is_said_holds_no_pin(adapter_under_test: Subject, running: Running
     """Neither errors nor representations hold the PIN or what the options keep secret."""
     session = running.session(login=False)
     wrong = b"7f3a-not-the-pin"
-    said = [repr(part) for part in (running.adapter, running.store, running.signer)]
+    slots = running.run(running.adapter.slots())
+    said = [
+        repr(running.adapter),
+        *(repr(part) for slot in slots for part in (slot, slot.store, slot.signer)),
+    ]
     if running.needs_login:
         error = running.refused(running.core.login(session, ck.CKU_USER, bytearray(wrong)))
         running.login(session)
