@@ -25,7 +25,7 @@ def write(document: dict[str, Any], page: Path) -> list[Path]:
         ),
         "ratio-raw.svg": pictures.ratios(results, f"{results.ours} by the raw engine", "raw"),
     }
-    for what in ("find-label", "find-id", "read"):
+    for what in ("find-label", "find-same-label", "find-id", "read"):
         if any(case.startswith(f"{what}-") for case, _, _ in results.cases()):
             drawn[f"{what}.svg"] = pictures.objects(results, f"{what} by the number of objects", what)
     for name, picture in drawn.items():

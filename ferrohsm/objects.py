@@ -25,6 +25,7 @@ from ferrohsm.errors import HsmError, ObjectHandleInvalid, SessionClosed, UserNo
 from ferrohsm.references import change as change_in_device
 from ferrohsm.references import give_back, of_session_objects, reference_of
 from ferrohsm.searching import Cursor, asked
+from ferrohsm.session_objects import SessionObjects
 from ferrohsm.shapes import secrets_in
 from ferrohsm.turns import Turn
 
@@ -44,7 +45,7 @@ class ObjectRegistry:
     def __init__(self, token: Token) -> None:
         self._token = token
         self._lock = allocate_lock()
-        self._session_objects: dict[int, Entry] = {}
+        self._session_objects = SessionObjects()
         self._cache: dict[int, Entry] = {}  # oldest first
         self._built_in: dict[int, Entry] | None = None
         self._built_in_by_class: dict[int, list[Entry]] = {}
@@ -392,7 +393,7 @@ class ObjectRegistry:
         """Return the session objects and built-in objects that match and may be seen."""
         return [
             entry.oid
-            for entry in [*self._built_in_for(wanted), *list(self._session_objects.values())]
+            for entry in [*self._built_in_for(wanted), *self._session_objects.candidates(wanted)]
             if (not entry.private or self._token.user_logged_in)
             and matches(entry.attributes, entry.rules, wanted)
         ]
