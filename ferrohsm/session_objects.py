@@ -70,7 +70,7 @@ class SessionObjects(dict[int, Entry]):
             super().__setitem__(oid, entry)
             self._enter(entry)
 
-    def setdefault(self, oid: int, entry: Entry) -> Entry:  # type: ignore[override]
+    def setdefault(self, oid: int, entry: Entry) -> Entry:
         """Put an object in unless there is one, and return what is there."""
         with self._lock:
             there = super().setdefault(oid, entry)
