@@ -37,6 +37,7 @@ from ferrohsm.views import SlotView, view_of
 
 if TYPE_CHECKING:
     from ferrohsm.adapters import AdapterSlot, Attributes, MessageSigner, Operation
+    from ferrohsm.background import Workers
     from ferrohsm.config import Config
     from ferrohsm.key_material import KeyMaterial
     from ferrohsm.lanes import Lane
@@ -70,6 +71,7 @@ class Core:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.runtime = Runtime()
+        self._workers: Workers | None = None
         self.members: list[Member] = []
         # What a dispatched adapter's slots are has changed since `slots` looked at them.
         self.stale = False
@@ -124,6 +126,8 @@ class Core:
 
     async def stop(self) -> None:
         """Log out everywhere, wipe, close. A failure of one adapter does not keep the others from it."""
+        if self._workers is not None:
+            self._workers.stop()
         tokens, self._tokens = self._tokens, {}
         lanes = self._lanes()
         self.runtime.stop()  # nobody watches any more
@@ -142,6 +146,20 @@ class Core:
             token.forget()
         self.members = []
         log.close()
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether calls may go on after they have returned (``CKF_ASYNC_SESSION``)."""
+        return self.runtime.allowed
+
+    @property
+    def workers(self) -> Workers:
+        """The threads for what inline slots take long for."""
+        if self._workers is None:
+            from ferrohsm.background import Workers
+
+            self._workers = Workers(self.runtime)
+        return self._workers
 
     async def _quietly(self, coroutine: Coroutine[Any, Any, None]) -> None:
         try:
@@ -276,7 +294,10 @@ class Core:
 
     async def token_info(self, slot_id: int) -> TokenInfo:
         """Describe the token (``C_GetTokenInfo``)."""
-        return await self.token(slot_id).info()
+        info = await self.token(slot_id).info()
+        if self.asynchronous:
+            info.flags |= ck.CKF_ASYNC_SESSION_SUPPORTED
+        return info
 
     async def mechanism_list(self, slot_id: int) -> list[int]:
         """Return the mechanisms that the slot offers (``C_GetMechanismList``)."""

@@ -250,6 +250,8 @@ cdef CK_RV tear_down(Call *call) except *:
     """Give back what a closed session has of Python: its operations, its objects."""
     cdef ferro_session *session = call.session
     cdef int i
+    if session.flags & CKF_ASYNC_SESSION:
+        leave_jobs(session)
     for i in range(FERRO_OPERATIONS):
         drop_operation(&session.operations[i])
     if session.core != NULL:

@@ -70,7 +70,11 @@ cdef extern from "pkcs11.h" nogil:
         pass
 
     ctypedef struct CK_ASYNC_DATA:
-        pass
+        CK_ULONG ulVersion
+        CK_BYTE *pValue
+        CK_ULONG ulValue
+        CK_OBJECT_HANDLE hObject
+        CK_OBJECT_HANDLE hAdditionalObject
 
     ctypedef struct CK_ATTRIBUTE:
         CK_ATTRIBUTE_TYPE type
@@ -399,6 +403,12 @@ cdef extern from "pkcs11.h" nogil:
     const CK_FLAGS CKF_DERIVE
     const CK_ULONG CKD_NULL
     const CK_FLAGS CKF_ASYNC_SESSION
+    const CK_FLAGS CKF_GENERATE
+    const CK_FLAGS CKF_GENERATE_KEY_PAIR
+    const CK_FLAGS CKF_WRAP
+    const CK_FLAGS CKF_UNWRAP
+    const CK_FLAGS CKF_DERIVE
+    const CK_ATTRIBUTE_TYPE CKA_TOKEN
     const CK_FLAGS CKF_ARRAY_ATTRIBUTE
     const CK_FLAGS CKF_TOKEN_PRESENT
     const CK_FLAGS CKF_LIBRARY_CANT_CREATE_OS_THREADS
@@ -432,6 +442,7 @@ cdef extern from "pkcs11.h" nogil:
     const CK_RV CKR_FUNCTION_NOT_PARALLEL
     const CK_RV CKR_FUNCTION_NOT_SUPPORTED
     const CK_RV CKR_OPERATION_ACTIVE
+    const CK_RV CKR_PENDING
     const CK_RV CKR_OPERATION_CANCEL_FAILED
     const CK_RV CKR_OPERATION_NOT_INITIALIZED
     const CK_RV CKR_SAVED_STATE_INVALID

@@ -30,7 +30,7 @@ cdef CK_RV collect_again(Call *call) except *:
 
 cdef CK_RV initialize(Call *call) except *:
     """Read the configuration, start the core, learn the slots."""
-    global CORE, FORKED, BEHIND, LISTED
+    global CORE, FORKED, BEHIND, LISTED, SAVED, JOBS
     if FORKED:
         if CORE is not None:
             Py_INCREF(CORE)  # the parent's core is abandoned: collecting it would close the parent's files
@@ -38,10 +38,14 @@ cdef CK_RV initialize(Call *call) except *:
             Py_INCREF(BEHIND)
             BEHIND = {}
             forget_recipes()
+            Py_INCREF(SAVED)
+            Py_INCREF(JOBS)
+            SAVED, JOBS = {}, {}
         FORKED = False
     if CORE is not None:
         raise errors.CryptokiAlreadyInitialized()
     DISPATCHED.clear()
+    JOBS.clear()
     cdef const CK_C_INITIALIZE_ARGS *arguments = <const CK_C_INITIALIZE_ARGS *>call.data
     started = Core(configuration(arguments))
     started.runtime.allowed = arguments == NULL or not arguments.flags & CKF_LIBRARY_CANT_CREATE_OS_THREADS
@@ -110,6 +114,7 @@ cdef CK_RV C_Finalize(CK_VOID_PTR pReserved) noexcept nogil:
         return CKR_ARGUMENTS_BAD
     ferro_arrivals_resume()
     ferro_slots_resume()  # nobody waits any more, and closing what is dispatched may take a wait of our own
+    cross(drain, &call)
     call.session = ferro_session_detach_any(NULL, &last)
     while call.session != NULL:
         call.slot = call.session.slot

@@ -14,14 +14,33 @@ cdef CK_RV C_GenerateKey(
 
 cdef CK_RV generate_key(Call *call) except *:
     mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
+    cdef bint over = True
     try:
         template = read_template(call.template, call.count)
+        if defers(call, mechanism.type):
+            given = inputs(None, values_of(template))
+            if isinstance(mechanism.parameter, Pbkd2):
+                given.values.append(mechanism.parameter.password)
+            over = False
+            work = core().generate_key(session, mechanism, template)
+            return put_off(call, "C_GenerateKey", GIVES_OBJECT, work, given, is_persistent(template))
         made = drive_with(call, template, core().generate_key(session, mechanism, template))
     finally:
-        if isinstance(mechanism.parameter, Pbkd2):
+        if not over:
+            pass  # the job sees to it
+        elif isinstance(mechanism.parameter, Pbkd2):
             wipe(mechanism.parameter.password)
     cdef CK_RV rv = hand_out(call, made, call.made)
     return learn(call, CKF_GENERATE, mechanism, None) if rv == CKR_OK else rv
+
+
+cdef list values_of(list template):
+    return [value for _, value in template]
+
+
+cdef bint is_persistent(list template):
+    """Whether a template asks for a token object."""
+    return any(type == CKA_TOKEN and value == b"\1" for type, value in template)
 
 
 cdef CK_RV C_GenerateKeyPair(
@@ -51,24 +70,37 @@ cdef CK_RV generate_key_pair(Call *call) except *:
     public_template = read_template(call.template, call.count)
     private_template = read_template(call.second_template, call.second_count)
     session = core_session(call.session)
-    public_key, private_key = drive_with(
-        call,
-        public_template + private_template,
-        core().generate_key_pair(session, mechanism, public_template, private_template),
-    )
+    template = public_template + private_template
+    work = core().generate_key_pair(session, mechanism, public_template, private_template)
+    if defers(call, mechanism.type):
+        persistent = is_persistent(public_template) and is_persistent(private_template)
+        return put_off(
+            call, "C_GenerateKeyPair", GIVES_PAIR, work, inputs(None, values_of(template)), persistent
+        )
+    pair = drive_with(call, template, work)
+    hand_out_pair(call, pair, &public_handle, &private_handle)
+    call.made[0], call.second_made[0] = public_handle, private_handle
+    return learn(call, CKF_GENERATE_KEY_PAIR, mechanism, None)
+
+
+cdef CK_RV hand_out_pair(
+    Call *call, tuple pair, CK_OBJECT_HANDLE *public_handle, CK_OBJECT_HANDLE *private_handle
+) except *:
+    """Give the caller both handles, or leave neither key."""
+    session = core_session(call.session)
+    public_key, private_key = pair
     try:
-        hand_out(call, private_key, &private_handle)
+        hand_out(call, private_key, private_handle)
     except BaseException:
         drive(call, core().destroy_object(session, public_key))
         raise
     try:
-        hand_out(call, public_key, &public_handle)
+        hand_out(call, public_key, public_handle)
     except BaseException:
-        ferro_handle_kill(call.session.slot, private_handle)
+        ferro_handle_kill(call.session.slot, private_handle[0])
         drive(call, core().destroy_object(session, private_key))
         raise
-    call.made[0], call.second_made[0] = public_handle, private_handle
-    return learn(call, CKF_GENERATE_KEY_PAIR, mechanism, None)
+    return CKR_OK
 
 
 cdef CK_RV C_WrapKey(
@@ -90,9 +122,14 @@ cdef CK_RV wrap_key(Call *call) except *:
     mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
     wrapping = object_id(call.session, call.key, errors.WrappingKeyHandleInvalid)
     target = object_id(call.session, call.other, errors.KeyHandleInvalid)
-    cdef CK_RV rv = fits_exactly(call, drive(call, core().wrap_length(session, mechanism, wrapping, target)))
+    cdef CK_ULONG length = drive(call, core().wrap_length(session, mechanism, wrapping, target))
+    cdef CK_RV rv = fits_exactly(call, length)
     if rv != CKR_OK or call.out == NULL:
         return rv
+    if defers(call, mechanism.type):
+        work = core().wrap_key(session, mechanism, wrapping, target, call.out_length[0])
+        job_for(call, "C_WrapKey", GIVES_BYTES, work, inputs(None, [])).length = length
+        return CKR_PENDING
     return put_checked(
         call, drive(call, core().wrap_key(session, mechanism, wrapping, target, call.out_length[0]))
     )
@@ -125,6 +162,10 @@ cdef CK_RV unwrap_key(Call *call) except *:
     unwrapping = object_id(call.session, call.key, errors.UnwrappingKeyHandleInvalid)
     session = core_session(call.session)
     wrapped = view_of(call.session.slot, call.data, call.data_length)
+    if defers(call, mechanism.type):
+        work = core().unwrap_key(session, mechanism, unwrapping, wrapped, template)
+        given = inputs(wrapped, values_of(template))
+        return put_off(call, "C_UnwrapKey", GIVES_OBJECT, work, given, is_persistent(template))
     try:
         made = drive_with(
             call, template, core().unwrap_key(session, mechanism, unwrapping, wrapped, template)
@@ -153,7 +194,11 @@ cdef CK_RV derive_key(Call *call) except *:
     mechanism, session = read_mechanism_with_keys(call.session, call.mechanism), core_session(call.session)
     template = read_template(call.template, call.count)
     base = object_id(call.session, call.key, errors.KeyHandleInvalid)
-    made = drive_with(call, template, core().derive_key(session, mechanism, base, template))
+    work = core().derive_key(session, mechanism, base, template)
+    if defers(call, mechanism.type) and not isinstance(mechanism.parameter, TlsMaster):
+        given = inputs(None, values_of(template))
+        return put_off(call, "C_DeriveKey", GIVES_OBJECT, work, given, is_persistent(template))
+    made = drive_with(call, template, work)
     cdef CK_RV rv = hand_out(call, made, call.made)
     if rv == CKR_OK and isinstance(mechanism.parameter, TlsMaster) and mechanism.parameter.version is not None:
         put_version(call.mechanism, mechanism.parameter.version)

@@ -28,6 +28,7 @@ include "marshal.pxi"       # templates in and out, handles, output
 include "decisions.pxi"     # what the core decided, remembered
 include "computing.pxi"     # operations that need no Python
 include "recipes.pxi"       # session objects that need no Python until they are looked at
+include "pending.pxi"       # calls that return before they are done
 include "shapes.pxi"        # begin, update, transform, finish
 include "saving.pxi"        # operations saved and restored
 

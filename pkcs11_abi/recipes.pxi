@@ -57,7 +57,7 @@ cdef CK_RV quick_generate(Call *call, CK_FLAGS function) noexcept nogil:
     cdef ferro_kernel_generated *made = NULL
     cdef CK_MECHANISM mechanism
     cdef CK_RV rv
-    if recipe == NULL:
+    if recipe == NULL or call.session.flags & CKF_ASYNC_SESSION:
         return FERRO_ASK
     memset(&mechanism, 0, sizeof(mechanism))
     mechanism.mechanism = recipe.mechanism

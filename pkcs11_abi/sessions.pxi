@@ -11,13 +11,20 @@ cdef CK_RV C_OpenSession(
     if not flags & CKF_SERIAL_SESSION:
         return CKR_SESSION_PARALLEL_NOT_SUPPORTED
     if flags & CKF_ASYNC_SESSION:
-        return CKR_SESSION_ASYNC_NOT_SUPPORTED
+        clear(&call)
+        rv = in_slot(slotID, &call, asynchronous_allowed)
+        if rv != CKR_OK:
+            return rv
     rv = ferro_session_open(slotID, flags, phSession)
     if rv == CKR_TOKEN_NOT_RECOGNIZED or rv == CKR_TOKEN_NOT_PRESENT or (rv == CKR_SLOT_ID_INVALID and not LISTED):
         clear(&call)  # another process may have made the token since we looked
         if cross(scan_work, &call) == CKR_OK:
             rv = ferro_session_open(slotID, flags, phSession)
     return rv
+
+
+cdef CK_RV asynchronous_allowed(Call *call) except *:
+    return CKR_OK if core().asynchronous else CKR_SESSION_ASYNC_NOT_SUPPORTED
 
 
 cdef CK_RV C_CloseSession(CK_SESSION_HANDLE hSession) noexcept nogil:
@@ -101,6 +108,8 @@ cdef CK_RV C_SessionCancel(CK_SESSION_HANDLE hSession, CK_FLAGS flags) noexcept 
 
 cdef CK_RV cancel(Call *call) except *:
     cdef int i
+    if call.session.flags & CKF_ASYNC_SESSION:
+        cancel_jobs(call.session, call.number)
     for i in range(FERRO_OPERATIONS):
         if ferro_operation_flag(i) & call.number:
             drop_operation(&call.session.operations[i])
@@ -226,6 +235,7 @@ cdef CK_RV log_out(Call *call) except *:
     cdef CK_STATE state = ferro_session_state(call.session)
     if state == CKS_RO_PUBLIC_SESSION or state == CKS_RW_PUBLIC_SESSION:
         return CKR_USER_NOT_LOGGED_IN
+    cancel_jobs_of_slot(call.slot)
     try:
         drive(call, core().logout(call.slot.id))
     finally:

@@ -193,6 +193,8 @@ cdef CK_RV ready(Call *call, ferro_operation *operation) except *:
     if operation.kind != FERRO_PYTHON:
         return quick_ready(call, operation)
     bound = <object>operation.object
+    if operation.phase == FERRO_PENDING:
+        return CKR_OPERATION_ACTIVE
     held = operation.phase == FERRO_HELD_ONCE or operation.phase == FERRO_HELD_FINISH
     if operation.held_epoch != login_epoch(call.slot) if held else not bound.valid():
         drop_operation(operation)
@@ -233,6 +235,8 @@ cdef CK_RV transform_work(Call *call) except *:
     bound = <object>operation.object
     try:
         if not call.slot.is_inline:
+            if defers(call, None):
+                return put_off_once(call, operation, bound)
             result = once_elsewhere(call, bound)
             if isinstance(result, int):
                 return fits(call, result)
@@ -438,9 +442,14 @@ cdef CK_RV finish_work(Call *call) except *:
         drop_operation(operation)
         return CKR_FUNCTION_NOT_SUPPORTED
     try:
-        rv = fits(call, length_of(call, bound.finish_length, ()))
+        length = length_of(call, bound.finish_length, ())
+        rv = fits(call, length)
         if rv != CKR_OK or call.out == NULL:
             return rv
+        if defers(call, None):
+            if not whole_room(call, length):
+                return CKR_BUFFER_TOO_SMALL
+            return put_off_operation(call, operation, FINISH, GIVES_BYTES, bound.finish(), inputs(None, []), length)
         result = drive(call, bound.finish())
     except BaseException:
         drop_operation(operation)
@@ -478,6 +487,8 @@ cdef CK_RV check(Call *call, bint given, bint in_one) except *:
     if not in_one and not bound.multi_part:
         drop_operation(operation)
         return CKR_FUNCTION_NOT_SUPPORTED
+    if not given and defers(call, None):
+        return put_off_check(call, operation, in_one)
     if given:
         signature = view_of(call.slot, operation.signature, operation.signature_length)
     else:
@@ -495,3 +506,31 @@ cdef CK_RV check(Call *call, bint given, bint in_one) except *:
         release_view(signature)
         drop_operation(operation)
     return CKR_OK
+
+
+cdef CK_RV put_off_check(Call *call, ferro_operation *operation, bint in_one) except *:
+    """Verify with the caller's signature, in one part or at the end, in the background."""
+    bound = <object>operation.object
+    cdef Inputs given = inputs(view_of(call.slot, call.extra, call.extra_length), [])
+    if in_one:
+        given.other = view_of(call.slot, call.data, call.data_length)
+        work, names = bound.verify(given.other, given.view), ONCE
+    else:
+        work, names = bound.finish_verify(given.view), FINISH
+    try:
+        return put_off_operation(call, operation, names, GIVES_NOTHING, work, given, 0)
+    except BaseException:
+        drop_operation(operation)
+        raise
+
+
+cdef CK_RV put_off_once(Call *call, ferro_operation *operation, object bound) except *:
+    """Do it all in the background, once the length rule was applied."""
+    length = length_of(call, bound.once_length, (call.data_length,))
+    cdef CK_RV rv = fits(call, length)
+    if rv != CKR_OK or call.out == NULL:
+        return rv
+    if not whole_room(call, length):
+        return CKR_BUFFER_TOO_SMALL
+    view = view_of(call.slot, call.data, call.data_length)
+    return put_off_operation(call, operation, ONCE, GIVES_BYTES, bound.once(view), inputs(view, []), length)

@@ -79,7 +79,7 @@ CK_RV ferro_session_open(CK_SLOT_ID slot, CK_FLAGS flags, CK_SESSION_HANDLE *han
         return rv;
     }
     session->token = atomic_load(&session->slot->tokens);
-    session->flags = flags & (CKF_RW_SESSION | CKF_SERIAL_SESSION);
+    session->flags = flags & (CKF_RW_SESSION | CKF_SERIAL_SESSION | CKF_ASYNC_SESSION);
     session->refs = 1;
     ferro_lock(&counter_mutex);
     session->handle = counter == CK_UNAVAILABLE_INFORMATION - 1 ? 0 : ++counter;

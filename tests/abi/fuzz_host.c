@@ -445,7 +445,9 @@ static const CK_ATTRIBUTE for_private[] = {
 
 static CK_RV open_one(void)
 {
-    CK_FLAGS flags = one_in(20) ? next() : CKF_SERIAL_SESSION | (one_in(4) ? 0 : CKF_RW_SESSION);
+    CK_FLAGS flags = one_in(20) ? next()
+                     : CKF_SERIAL_SESSION | (one_in(4) ? 0 : CKF_RW_SESSION)
+                     | (one_in(4) ? CKF_ASYNC_SESSION : 0);
     CK_SESSION_HANDLE_PTR handle = place();
     CK_SLOT_ID where = one_in(30) ? next() : slot;
     CK_ULONG at = below(SESSIONS);
@@ -755,12 +757,126 @@ static CK_RV the_rest(void)
     case 5: return p11->C_GetSessionValidationFlags(where, below(3), one_in(4) ? NULL : memory(8));
     case 6: return p11->C_MessageEncryptInit(where, mechanism(CKM_AES_GCM), object());
     case 7: return talk(where, data, length, out, out_length);
-    case 8: return p11->C_MessageSignInit(where, mechanism(CKM_ECDSA), object());
-    case 9: return p11->C_AsyncComplete(where, data, NULL);
+    case 8: return p11->C_SignMessageBegin(where, data, length);
+    case 9: return p11->C_AsyncGetID(where, (CK_UTF8CHAR_PTR)"C_Sign", out_length);
     case 10: return p11->C_Logout(where);
     case 11: return one_in(50) ? p11->C_CloseAllSessions(slot) : p11->C_CloseAllSessions(next());
     case 12: return one_in(4) ? p11->C_CloseSession(where) : p11->C_GetFunctionStatus(where);
     default: return one_in(3) ? p11->C_Finalize(memory(8)) : p11->C_Initialize(NULL);
+    }
+}
+
+/* Messages that are signed, states, calls that are pending. */
+static CK_RV sign_messages(CK_SESSION_HANDLE where, CK_BYTE_PTR data, CK_ULONG length, CK_BYTE_PTR out,
+                           CK_ULONG_PTR out_length)
+{
+    static const CK_MECHANISM_TYPE types[] = {CKM_SHA256_HMAC, CKM_ECDSA_SHA256, CKM_AES_CMAC, CKM_ECDSA, CKM_EDDSA};
+    CK_MECHANISM_TYPE type = types[below(COUNT(types))];
+    CK_ULONG size = one_in(8) ? next() : 0, signature_length;
+    CK_BYTE_PTR signature = input(&signature_length);
+
+    switch (below(12)) {
+    case 0:
+    case 1: return p11->C_MessageSignInit(where, mechanism(type), object());
+    case 2: return p11->C_MessageVerifyInit(where, mechanism(type), object());
+    case 3: return p11->C_SignMessageBegin(where, NULL, size);
+    case 4: return p11->C_SignMessageNext(where, NULL, size, data, length, out, one_in(2) ? NULL : out_length);
+    case 5: return p11->C_VerifyMessage(where, NULL, size, data, length, signature, signature_length);
+    case 6: return p11->C_VerifyMessageBegin(where, NULL, size);
+    case 7: return p11->C_VerifyMessageNext(where, NULL, size, data, length, signature, signature_length);
+    case 8: return one_in(4) ? p11->C_MessageSignFinal(where) : p11->C_MessageVerifyFinal(where);
+    default: return p11->C_SignMessage(where, NULL, size, data, length, out, out_length);
+    }
+}
+
+static CK_RV keep_states(CK_SESSION_HANDLE where, CK_BYTE_PTR data, CK_ULONG length)
+{
+    static _Thread_local unsigned char state[36];
+    CK_ULONG size = sizeof state;
+    CK_BYTE_PTR copy;
+
+    if (one_in(3))
+        return p11->C_DigestInit(where, mechanism(CKM_SHA256));
+    if (one_in(3))
+        return p11->C_DigestUpdate(where, data, length);
+    if (one_in(2))
+        return p11->C_GetOperationState(where, state, &size);
+    copy = memory(sizeof state);
+    memcpy(copy, state, sizeof state);
+    if (one_in(4))
+        copy[below(sizeof state)] ^= (unsigned char)next();
+    return p11->C_SetOperationState(where, copy, one_in(8) ? below(36) : 36, one_in(8) ? object() : 0,
+                                    one_in(3) ? object() : 0);
+}
+
+static CK_RV pending(CK_SESSION_HANDLE where, CK_BYTE_PTR data, CK_ULONG length)
+{
+    static char *const names[] = {"C_GenerateKeyPair", "C_GenerateKey", "C_Sign", "C_Digest", "C_Login", "C", ""};
+    static _Atomic CK_ULONG known;
+    CK_ASYNC_DATA *result = one_in(20) ? NULL : memory(sizeof *result);
+    CK_UTF8CHAR_PTR name = (CK_UTF8CHAR_PTR)(one_in(20) ? NULL : names[one_in(2) ? 0 : below(COUNT(names))]);
+    CK_ULONG id = known;
+    CK_RV rv;
+
+    if (result != NULL && !one_in(10))
+        result->ulVersion = 0;
+    switch (below(5)) {
+    case 0:
+        rv = p11->C_AsyncGetID(where, name, one_in(20) ? NULL : &id);
+        known = id;
+        return rv;
+    case 1: return p11->C_AsyncJoin(where, name, one_in(4) ? next() : id, data, length);
+    default: return p11->C_AsyncComplete(where, name, result);
+    }
+}
+
+static CK_RV wrap_apart(CK_SESSION_HANDLE where, CK_BYTE_PTR data, CK_ULONG length, CK_BYTE_PTR out,
+                        CK_ULONG_PTR out_length)
+{
+    CK_GCM_WRAP_PARAMS *made = memory(sizeof *made);
+    CK_MECHANISM_PTR how = memory(sizeof *how);
+    CK_ULONG count, tag;
+    CK_ATTRIBUTE_PTR pairs = template(&count, 0);
+
+    how->mechanism = one_in(8) ? CKM_AES_CCM : CKM_AES_GCM;
+    how->pParameter = made;
+    made->ulIvLen = one_in(8) ? next() : 12;
+    made->pIv = made->ulIvLen == 12 ? memory(12) : NULL;
+    made->ulIvFixedBits = one_in(4) ? next() : 0;
+    made->ivGenerator = below(6);
+    if (one_in(2)) {
+        CK_GCM_MESSAGE_PARAMS *message = (CK_GCM_MESSAGE_PARAMS *)made;
+        how->ulParameterLen = one_in(8) ? below(sizeof *made) : sizeof *message;
+        tag = one_in(8) ? below(200) : 128;
+        message->pTag = one_in(8) ? NULL : memory(tag / 8 + 1);
+        message->ulTagBits = tag;
+        if (one_in(2))
+            return p11->C_WrapKeyAuthenticated(where, how, object(), object(), data, length, out, out_length);
+        return p11->C_UnwrapKeyAuthenticated(where, how, object(), data, length, pairs, count, data,
+                                             length, place());
+    }
+    how->ulParameterLen = sizeof *made;
+    made->pAAD = data;
+    made->ulAADLen = length;
+    made->ulTagBits = one_in(4) ? next() : 128;
+    if (one_in(2))
+        return p11->C_WrapKey(where, how, object(), object(), out, out_length);
+    return p11->C_UnwrapKey(where, how, object(), data, length, pairs, count, place());
+}
+
+static CK_RV newer(void)
+{
+    CK_SESSION_HANDLE where = session();
+    CK_ULONG length;
+    CK_BYTE_PTR data = input(&length), out;
+    CK_ULONG_PTR out_length;
+
+    out = output(&out_length);
+    switch (below(4)) {
+    case 0: return sign_messages(where, data, length, out, out_length);
+    case 1: return keep_states(where, data, length);
+    case 2: return pending(where, data, length);
+    default: return wrap_apart(where, data, length, out, out_length);
     }
 }
 
@@ -779,7 +895,7 @@ static struct {
 } kinds[] = {
     {"open_one", open_one, 6, 0}, {"log_in", log_in, 4, 0}, {"set_pins", set_pins, 1, 0}, {"look_around", look_around, 8, 0},
     {"handle_objects", handle_objects, 20, 0}, {"manage_keys", manage_keys, 16, 0}, {"operate", operate, 60, 0},
-    {"operate_well", operate_well, 12, 0}, {"the_rest", the_rest, 8, 0},
+    {"operate_well", operate_well, 12, 0}, {"the_rest", the_rest, 8, 0}, {"newer", newer, 12, 0},
 };
 
 static void one_call(void)

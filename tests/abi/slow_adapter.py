@@ -17,13 +17,16 @@ WAITING = threading.Event()
 ENDED = threading.Event()
 """Set when that wait was ended from outside."""
 
+RELEASE = threading.Event()
+"""Set when a digest with CKM_SHA384 may go on."""
+
 
 class SlowEngine(Engine):
-    """SHA-1 waits for ever, SHA-224 fails in a way that nobody foresaw."""
+    """SHA-1 waits for ever, SHA-384 until it may go on, SHA-224 fails in a way that nobody foresaw."""
 
     async def begin(self, function: int, mechanism: Any, key: Any) -> Any:
         operation = await super().begin(function, mechanism, key)
-        if mechanism.type in (ck.CKM_SHA_1, ck.CKM_SHA224):
+        if mechanism.type in (ck.CKM_SHA_1, ck.CKM_SHA224, ck.CKM_SHA384):
             return SlowOperation(operation, mechanism.type)
         return operation
 
@@ -45,7 +48,10 @@ class SlowOperation:
             raise ZeroDivisionError("a secret text")
         WAITING.set()
         try:
-            await asyncio.sleep(30)
+            if self.type == ck.CKM_SHA_1:
+                await asyncio.sleep(30)
+            while not RELEASE.is_set():
+                await asyncio.sleep(0.005)
         except asyncio.CancelledError:
             ENDED.set()
             raise

@@ -45,16 +45,6 @@ def test_a_session_that_is_none_is_found_out_first(p11: Cryptoki, row: dict[str,
     assert p11.rv(row["name"], handle, *arguments) == "CKR_SESSION_HANDLE_INVALID"
 
 
-@pytest.mark.parametrize(
-    "function",
-    [row["name"] for row in IN_SESSION if "Async" in row["name"]],
-)
-def test_what_no_mechanism_offers_is_not_supported(p11: Cryptoki, session: int, function: str) -> None:
-    (row,) = (row for row in IN_SESSION if row["name"] == function)
-    arguments = [nothing(argument["type"]) for argument in row["args"][1:]]
-    assert p11.rv(function, session, *arguments) == "CKR_FUNCTION_NOT_SUPPORTED"
-
-
 NULLS: dict[str, list[tuple[Any, ...]]] = {
     "C_CreateObject": [(None, 0, None), (None, 3, c_ulong(0))],
     "C_FindObjectsInit": [(None, 1)],

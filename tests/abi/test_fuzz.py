@@ -71,6 +71,6 @@ def test_every_call_gets_an_answer_with_a_reason(
     assert result.returncode == 0, f"{result.stdout[-4000:]}\n{unexpected[-4000:]}"
     assert not unexpected, unexpected[-4000:]
     succeeded = dict(re.findall(r"^succeeded (\w+): (\d+)$", result.stdout, re.MULTILINE))
-    assert len(succeeded) == 9
+    assert len(succeeded) == 10
     if CALLS >= 20000:
         assert all(int(count) > 0 for count in succeeded.values()), succeeded

@@ -71,7 +71,6 @@ def test_read_only_sessions_and_the_security_officer_exclude_each_other(bench: B
     [
         (0, "CKR_SESSION_PARALLEL_NOT_SUPPORTED"),
         (ck.CKF_RW_SESSION, "CKR_SESSION_PARALLEL_NOT_SUPPORTED"),
-        (SERIAL | ck.CKF_ASYNC_SESSION, "CKR_SESSION_ASYNC_NOT_SUPPORTED"),
     ],
 )
 def test_flags_of_open_session(bench: Bench, flags: int, rv: str) -> None:

@@ -217,7 +217,7 @@ def test_so_flags(house: House) -> None:
 
 def test_token_info(empty_house: House) -> None:
     house = empty_house
-    constant = ck.CKF_RNG | ck.CKF_LOGIN_REQUIRED | ck.CKF_CLOCK_ON_TOKEN
+    constant = ck.CKF_RNG | ck.CKF_LOGIN_REQUIRED | ck.CKF_CLOCK_ON_TOKEN | ck.CKF_ASYNC_SESSION_SUPPORTED
     assert flags(house) == constant
     step(house.core.init_token(SLOT, bytearray(SO_PIN), "größe"))
     info = step(house.core.token_info(SLOT))

@@ -1,0 +1,306 @@
+# Calls of asynchronous sessions that go on after they have returned CKR_PENDING (Section 5.21). A job owns copies of its
+# inputs and keeps its result; the caller's buffer is written only when the caller comes for it.
+
+import time
+
+cdef enum:
+    FERRO_PENDING = 4  # the phase of an operation whose call is pending; beside those of `state/sessions.h`
+    SAVED_LIMIT = 1024  # jobs whose identity was asked for
+    DRAIN_SECONDS = 10  # how long C_Finalize waits for those that are under way
+
+cdef enum:  # what a job gives
+    GIVES_NOTHING
+    GIVES_BYTES
+    GIVES_OBJECT
+    GIVES_PAIR
+
+cdef object background():
+    """Return the core's part, which few processes need."""
+    from ferrohsm import background
+    return background
+
+
+cdef dict JOBS = {}
+"""The pending calls by their session's handle and their function's name."""
+
+cdef dict SAVED = {}
+"""The jobs whose identity was asked for, by that; they outlive their session."""
+
+cdef dict ONCE = {
+    FERRO_ENCRYPT: "C_Encrypt",
+    FERRO_DECRYPT: "C_Decrypt",
+    FERRO_DIGEST: "C_Digest",
+    FERRO_SIGN: "C_Sign",
+    FERRO_SIGN_RECOVER: "C_SignRecover",
+    FERRO_VERIFY: "C_Verify",
+    FERRO_VERIFY_RECOVER: "C_VerifyRecover",
+}
+
+cdef dict FINISH = {
+    FERRO_ENCRYPT: "C_EncryptFinal",
+    FERRO_DECRYPT: "C_DecryptFinal",
+    FERRO_DIGEST: "C_DigestFinal",
+    FERRO_SIGN: "C_SignFinal",
+    FERRO_VERIFY: "C_VerifyFinal",
+}
+
+cdef dict FLAG_OF = {
+    "C_GenerateKey": CKF_GENERATE,
+    "C_GenerateKeyPair": CKF_GENERATE_KEY_PAIR,
+    "C_WrapKey": CKF_WRAP,
+    "C_UnwrapKey": CKF_UNWRAP,
+    "C_DeriveKey": CKF_DERIVE,
+    **{name: ferro_operation_flag(place) for place, name in (*ONCE.items(), *FINISH.items())},
+}
+"""The functions that may be pending, each with the flag by which C_SessionCancel ends it."""
+
+cdef frozenset CONFIDENTIAL = frozenset(("C_Decrypt", "C_DecryptFinal"))
+"""Their result is not kept longer than their session."""
+
+
+cdef class Inputs:
+    """What a job works on: views and values that are given back, wiped, when it is over."""
+
+    cdef object view, other
+    cdef list values
+    cdef object coroutine, fate
+
+    def finished(self):
+        """Give up what was cancelled before it began."""
+        if not self.fate.begun:
+            self.coroutine.close()
+            self()
+
+    def __call__(self):
+        for value in self.values:
+            if isinstance(value, bytearray):
+                wipe(value)
+        self.values = []
+        for view in (self.view, self.other):
+            if view is not None:
+                try:
+                    release_view(view)
+                except BufferError:
+                    pass  # an engine holds on to a part of it: it ends with that
+        self.view = self.other = None
+
+
+cdef class Job:
+    """A call that is pending."""
+
+    cdef CK_SLOT_ID slot
+    cdef CK_SESSION_HANDLE session
+    cdef CK_STATE state
+    cdef str function
+    cdef object running
+    cdef object fate
+    cdef object core_session
+    cdef int gives
+    cdef CK_BYTE *out
+    cdef CK_ULONG room
+    cdef CK_ULONG length  # bytes that may be given
+    cdef int place  # of the operation, -1 for none
+    cdef bint persistent  # what it makes are token objects
+    cdef double end
+    cdef CK_ULONG id  # 0: nobody has asked
+    cdef bint over
+    cdef object value  # when it was settled
+    cdef object error
+
+    cdef object settle(self):
+        """Take the result over from whoever ran it, who may go away then."""
+        if self.running is None:
+            return
+        try:
+            self.value = self.running.outcome()
+        except BaseException as error:
+            self.error = error.with_traceback(None)
+        self.running = None
+
+    cdef bint ready(self):
+        """Whether there is a result, of one kind or the other."""
+        if self.running is None or self.running.done():
+            return True
+        if time.monotonic() > self.end:
+            self.fate.cancelled = True
+            self.running.expire()
+            return True
+        return False
+
+    cdef object give_up(self, ferro_slot *slot):
+        """Cancel it: what it has made, or still makes, is destroyed."""
+        if self.over:
+            return
+        self.over = True
+        self.fate.cancelled = True
+        forget_job(self)
+        running, self.running = self.running, None
+        if running is None:
+            return
+        running.cancel()
+        if self.gives < GIVES_OBJECT or not running.done():
+            return
+        try:
+            made = running.outcome()
+        except BaseException:
+            return
+        run(slot, NULL, background().destroy(core(), self.core_session, made))
+
+
+cdef class Awaited:
+    """What stands in the place of an operation whose call is pending; who drops it cancels the call."""
+
+    cdef Job job
+    cdef ferro_slot *slot
+    needs_login = False
+    multi_part = False
+
+    def valid(self):
+        return True
+
+    def close(self):
+        if self.job is not None and self.job.id == 0:
+            self.job.give_up(self.slot)
+
+
+cdef object forget_job(Job job):
+    if JOBS.get((job.session, job.function)) is job:
+        del JOBS[(job.session, job.function)]
+    if job.id != 0 and SAVED.get(job.id) is job:
+        del SAVED[job.id]
+
+
+cdef bint defers(Call *call, object mechanism_type) except -1:
+    """Whether this call is to return at once: its session is asynchronous, and it may take long."""
+    if not call.session.flags & CKF_ASYNC_SESSION:
+        return False
+    return not call.slot.is_inline or mechanism_type in background().SLOW
+
+
+cdef Inputs inputs(object view, list values):
+    cdef Inputs made = Inputs.__new__(Inputs)
+    made.view, made.values = view, values
+    return made
+
+
+cdef CK_RV put_off(Call *call, str function, int gives, object coroutine, Inputs given, bint persistent) except *:
+    """Start a job for a call."""
+    job_for(call, function, gives, coroutine, given).persistent = persistent
+    return CKR_PENDING
+
+
+cdef Job job_for(Call *call, str function, int gives, object coroutine, Inputs given):
+    cdef Job job
+    key = (call.session.handle, function)
+    if key in JOBS:
+        coroutine.close()
+        given()
+        raise errors.OperationActive()
+    job = Job.__new__(Job)
+    job.slot, job.session, job.state = call.slot.id, call.session.handle, ferro_session_state(call.session)
+    job.function, job.gives, job.place = function, gives, -1
+    job.fate, job.core_session = background().Fate(), core_session(call.session)
+    if gives == GIVES_BYTES:
+        job.out, job.room = call.out, call.out_length[0]
+    work = background().wanted(
+        core(), job.core_session, coroutine, job.fate, makes_objects=gives >= GIVES_OBJECT, afterwards=given
+    )
+    given.coroutine, given.fate = coroutine, job.fate
+    try:
+        if call.slot.is_inline:
+            job.running = core().workers.submit(work, given.finished)
+        else:
+            job.running = core().loop(call.slot.id).submit(work, None, given.finished)
+    except BaseException:
+        work.close()
+        coroutine.close()
+        given()
+        raise
+    job.end = time.monotonic() + job.running.deadline
+    JOBS[key] = job
+    if ferro_session_fate(call.session, call.exclusive) != CKR_OK:
+        job.give_up(call.slot)
+    return job
+
+
+cdef CK_RV put_off_operation(
+    Call *call, ferro_operation *operation, dict names, int gives, object coroutine, Inputs given, CK_ULONG length
+) except *:
+    """Start a job for an operation's last call. The job has the operation from now on."""
+    cdef Awaited awaited
+    cdef Job job = job_for(call, names[call.operation], gives, coroutine, given)
+    job.place, job.length = call.operation, length
+    bound = <object>operation.object
+    awaited = Awaited.__new__(Awaited)
+    awaited.job, awaited.slot = job, call.slot
+    Py_INCREF(awaited)
+    operation.object = <void *>awaited
+    Py_DECREF(bound)
+    operation.phase = FERRO_PENDING
+    return CKR_PENDING
+
+
+cdef bint whole_room(Call *call, CK_ULONG length) noexcept nogil:
+    """Whether a result of which only a bound is known fits in any case; a call that is pending cannot say later."""
+    if call.out_length[0] >= length:
+        return True
+    call.out_length[0] = length
+    return False
+
+
+# The ends of jobs.
+
+
+cdef object jobs_of(CK_SESSION_HANDLE session):
+    return [job for (handle, _), job in list(JOBS.items()) if handle == session]
+
+
+cdef object cancel_jobs(ferro_session *session, CK_FLAGS flags):
+    """Cancel the session's pending calls that `flags` name."""
+    cdef Job job
+    for job in jobs_of(session.handle):
+        if FLAG_OF[job.function] & flags:
+            job.give_up(session.slot)
+
+
+cdef object leave_jobs(ferro_session *session):
+    """A session ends: only jobs whose identity was asked for go on."""
+    cdef Job job
+    for job in jobs_of(session.handle):
+        if job.id == 0:
+            job.give_up(session.slot)
+        else:
+            JOBS.pop((job.session, job.function), None)
+
+
+cdef object cancel_jobs_of_slot(ferro_slot *slot):
+    """A login ends: what rests on it is cancelled."""
+    cdef Job job
+    for job in [*JOBS.values(), *SAVED.values()]:
+        if job.slot == slot.id and (job.running is not None or job.gives >= GIVES_OBJECT):
+            job.give_up(slot)
+
+
+cdef CK_RV drain(Call *call) except *:
+    """C_Finalize: jobs whose identity was asked for may come to their end, the others are cancelled."""
+    cdef Job job
+    cdef ferro_slot *slot
+    if FORKED:
+        return CKR_OK
+    for job in list(JOBS.values()):
+        slot = ferro_slot_find(job.slot, NULL)
+        if job.id == 0 and slot != NULL:
+            job.give_up(slot)
+    JOBS.clear()
+    end = time.monotonic() + DRAIN_SECONDS
+    for job in list(SAVED.values()):
+        while not job.ready() and time.monotonic() < end:
+            time.sleep(0.005)
+        if job.ready():
+            job.settle()
+        else:
+            job.fate.cancelled = True
+            job.running.cancel()
+            job.running, job.error = None, errors.FunctionCanceled()
+        job.core_session = None
+    return CKR_OK
