@@ -75,7 +75,8 @@ class SlotSection:
 class Config:
     """Everything that is configured. `Config()` is the defaults, without a data directory.
 
-    `data_problem` says, with the remedy, why `data_dir` is None; it is None when there is one.
+    `data_problem` says, with the remedy, why `data_dir` is None; it is None when there is one. `threads` is
+    False in a host that forbids threads (``CKF_LIBRARY_CANT_CREATE_OS_THREADS``).
     """
 
     __slots__ = (
@@ -92,12 +93,14 @@ class Config:
         "pin",
         "slots",
         "store",
+        "threads",
     )
 
     def __init__(self, **values: Any) -> None:
         self.path: str | None = None
         self.data_dir: str | None = None
         self.data_problem: str | None = None
+        self.threads = True
         self.slots: list[SlotSection] = []
         self.pin = PinPolicy()
         self.kdf = KdfSettings()

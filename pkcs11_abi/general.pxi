@@ -49,6 +49,7 @@ cdef CK_RV initialize(Call *call) except *:
     cdef const CK_C_INITIALIZE_ARGS *arguments = <const CK_C_INITIALIZE_ARGS *>call.data
     started = Core(configuration(arguments))
     started.runtime.allowed = arguments == NULL or not arguments.flags & CKF_LIBRARY_CANT_CREATE_OS_THREADS
+    started.config.threads = started.runtime.allowed
     try:
         step(started.start())
         CORE = started

@@ -2,7 +2,8 @@
 
 The module under test is the one that was installed beside this interpreter (``ferrohsm paths module``),
 never a build directory. ``--module-under-test`` runs the client tests against another module instead, to tell
-a wrong test from a wrong module.
+a wrong test from a wrong module. ``--slot-under-test=bridge`` runs them against the installed module with a
+slot behind which SoftHSM stands.
 """
 
 from __future__ import annotations
@@ -29,6 +30,14 @@ memory_kib = 7168
 passes = 1
 """
 
+BRIDGE_CONFIGURATION = """\
+
+[slots.backend]
+adapter = "pkcs11_bridge"
+module = "{module}"
+profile = "softhsm2"
+"""
+
 SOFTHSM2_CONFIGURATION = """\
 directories.tokendir = {data}
 objectstore.backend = file
@@ -48,6 +57,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=["ferrohsm", "softhsm2"],
         help="which PKCS#11 module the client tests use (the default is the installed one)",
     )
+    parser.addoption(
+        "--slot-under-test",
+        default="software",
+        choices=["software", "bridge"],
+        help="what stands behind the slot of the client tests: our own tokens, or SoftHSM",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,18 +71,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Module:
-    """A PKCS#11 module: its name, its library and how a directory becomes its configuration."""
+    """A PKCS#11 module: its name, its library and how a directory becomes its configuration.
 
-    def __init__(self, name: str, path: Path) -> None:
+    `backend` is the module that stands behind its slot, None for our own tokens.
+    """
+
+    def __init__(self, name: str, path: Path, backend: Path | None = None) -> None:
         self.name = name
         self.path = path
+        self.backend = backend
 
     def __str__(self) -> str:
         return str(self.path)
 
     @property
     def ours(self) -> bool:
-        return self.name == "ferrohsm"
+        """Whether the tokens are our own: SoftHSM's do not more through us than they do by themselves."""
+        return self.name == "ferrohsm" and self.backend is None
 
     def configure(self, directory: Path) -> dict[str, str]:
         """Write a configuration whose tokens live under `directory`; return the variables that name it."""
@@ -79,7 +99,12 @@ class Module:
             return {"FERROHSM_CONF": str(file)}
         file = directory / "softhsm2.conf"
         file.write_text(SOFTHSM2_CONFIGURATION.format(data=data))
-        return {"SOFTHSM2_CONF": str(file)}
+        variables = {"SOFTHSM2_CONF": str(file)}
+        if self.backend is not None:
+            ours = directory / "ferrohsm.toml"
+            ours.write_text(BRIDGE_CONFIGURATION.format(module=self.backend))
+            variables["FERROHSM_CONF"] = str(ours)
+        return variables
 
 
 class Home:
@@ -172,20 +197,32 @@ def ferrohsm_command() -> list[str]:
 def module(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Module:
     """The module under test, as it was installed."""
     if request.config.getoption("--module-under-test") == "softhsm2":
-        for candidate in SOFTHSM2_PATHS:
-            if os.path.exists(candidate):
-                return Module("softhsm2", Path(candidate))
-        missing("libsofthsm2.so", "softhsm2")
+        return Module("softhsm2", softhsm2_path())
+    backend = softhsm2_path() if request.config.getoption("--slot-under-test") == "bridge" else None
+    return installed_module(tmp_path_factory.mktemp("elsewhere"), backend)
+
+
+def softhsm2_path() -> Path:
+    """Return where SoftHSM's module is; skip or fail where it is not."""
+    for candidate in SOFTHSM2_PATHS:
+        if os.path.exists(candidate):
+            return Path(candidate)
+    missing("libsofthsm2.so", "softhsm2")
+    raise AssertionError("not reached")
+
+
+def installed_module(elsewhere: Path, backend: Path | None = None) -> Module:
+    """Return the module that is installed beside this interpreter, as the command tells it from `elsewhere`."""
     result = subprocess.run(
         [*ferrohsm_command(), "paths", "module"],
         capture_output=True,
         text=True,
         check=True,
-        cwd=tmp_path_factory.mktemp("elsewhere"),
+        cwd=elsewhere,
     )
     path = Path(result.stdout.rstrip("\n"))
     assert path.is_file(), f"`ferrohsm paths module` printed {result.stdout!r}"
-    return Module("ferrohsm", path)
+    return Module("ferrohsm", path, backend)
 
 
 @pytest.fixture(scope="session")

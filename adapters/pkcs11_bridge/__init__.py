@@ -60,19 +60,20 @@ class Adapter:
 
     name = "pkcs11_bridge"
     version = __version__
-    inline = False
 
     def __init__(self, section: SlotSection) -> None:
         self._name = section.name
         self._options = Options(section)
+        # A host that forbids threads waits on its own; one of its calls holds up another only at the backend.
+        self.inline = not section.config.threads
         threads = section.concurrency or _THREADS
-        self._workers = Workers(threads if self._options.profile.os_locking else 1)
+        self._workers = Workers(threads if self._options.profile.os_locking else 1, here=self.inline)
         self._library: Library | None = None
         self._slots: dict[int, Slot] = {}
 
     def info(self) -> AdapterInfo:
         """Describe the adapter."""
-        return AdapterInfo(self.name, self.version)
+        return AdapterInfo(self.name, self.version, inline=self.inline)
 
     async def open(self) -> None:
         """Load and initialize the module. Raises what keeps it from being used."""

@@ -10,9 +10,10 @@ from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key, Operation, Value
 from ferrohsm.attribute_kinds import is_true
 from ferrohsm.errors import MechanismInvalid, ObjectHandleInvalid
+from ferrohsm.mechanism_row import Row
 from ferrohsm.mechanisms import row_of
 from ferrohsm.parameters import Mechanism
-from ferrohsm_adapters.pkcs11_bridge import operations
+from ferrohsm_adapters.pkcs11_bridge import hashed, operations
 from ferrohsm_adapters.pkcs11_bridge.connection import BackendSession, Connection
 from ferrohsm_adapters.pkcs11_bridge.cryptoki import ULONG, MechanismInfo, Template, buffer_of
 from ferrohsm_adapters.pkcs11_bridge.options import Options
@@ -100,12 +101,18 @@ class BridgeSigner:
         return self._engine
 
     def _add_software(self) -> None:
+        """Add what needs no private key, for keys of the types that the backend can have; see `hashed` too."""
+        held = frozenset(
+            key_type for type_ in self._backend if (row := row_of(type_)) for key_type in row.key_types
+        )
         for type_, (smallest, largest, flags) in self._our_own().mechanisms().items():
             row = row_of(type_)
             assert row is not None
             able = flags & Function.DIGEST
-            if row.key_types and _ASYMMETRIC.issuperset(row.key_types):
+            if row.key_types and _ASYMMETRIC.issuperset(row.key_types) and held.issuperset(row.key_types):
                 able |= flags & _PUBLIC_USES
+                if self._signs_digests(row):
+                    able |= flags & Function.SIGN
             if not able:
                 continue
             there = self._backend.get(type_)
@@ -115,6 +122,13 @@ class BridgeSigner:
             else:
                 self._offered[type_] = (there[0], there[1], there[2] | able)
 
+    def _signs_digests(self, row: Row) -> bool:
+        """Say whether the backend signs what the mechanism hashes to. PSS wants the backend's own hash."""
+        raw = hashed.raw_mechanism(row)
+        if raw is None or not self._backend_can(raw, Function.SIGN):
+            return False
+        return raw != ck.CKM_RSA_PKCS_PSS or hashed.digest_mechanism(row) in self._backend
+
     def mechanisms(self) -> Mapping[int, tuple[int, int, int]]:
         """Return what the slot can, wherever it runs."""
         return self._offered
@@ -122,12 +136,24 @@ class BridgeSigner:
     def engines(self, mechanism: int) -> dict[str, int]:
         """Return where the functions of a mechanism run: "backend" and "software" → flags."""
         offered = self._offered.get(mechanism, (0, 0, 0))[2] & _ALL_FUNCTIONS
+        if self._is_hashed(mechanism):
+            found = self._places(offered & ~Function.SIGN, mechanism)
+            return {**found, "software and backend": Function.SIGN}
+        return self._places(offered, mechanism)
+
+    def _places(self, offered: int, mechanism: int) -> dict[str, int]:
         here = sum(
             1 << bit for bit in range(32) if offered & 1 << bit and self._in_software(mechanism, 1 << bit)
         )
         return {name: flags for name, flags in (("backend", offered & ~here), ("software", here)) if flags}
 
+    def _is_hashed(self, mechanism: int) -> bool:
+        able = self._software.get(mechanism, 0) & Function.SIGN
+        return bool(able) and not self._backend_can(mechanism, Function.SIGN)
+
     def _in_software(self, mechanism: int, function: int) -> bool:
+        if function == Function.SIGN:
+            return False
         if not self._software.get(mechanism, 0) & function:
             return False
         return self._options.software == "prefer" or not self._backend_can(mechanism, function)
@@ -145,7 +171,23 @@ class BridgeSigner:
         if self._in_software(mechanism.type, function):
             operation: Operation = await self._our_own().begin(function, mechanism, key)
             return operation
+        if function == Function.SIGN and self._is_hashed(mechanism.type):
+            return await self._begin_hashed(row, mechanism, key)
         return await operations.begin(self._connection, self._records, function, row, mechanism, key)
+
+    async def _begin_hashed(self, row: Row, mechanism: Mechanism, key: Key | None) -> Operation:
+        raw = hashed.raw(row, mechanism)
+        raw_row = row_of(raw.type)
+        assert raw_row is not None
+        digest = await self._our_own().begin(Function.DIGEST, Mechanism(hashed.digest_mechanism(row)), None)
+        try:
+            signature = await operations.begin(
+                self._connection, self._records, Function.SIGN, raw_row, raw, key
+            )
+        except BaseException:
+            digest.close()
+            raise
+        return hashed.HashedSignature(digest, signature, hashed.prefix(row))
 
     async def random(self, length: int) -> bytes:
         """Return random bytes of the backend."""

@@ -6,13 +6,15 @@ are started by the loop's thread, whose signal mask they inherit: the host's sig
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ferrohsm.errors import DeviceRemoved
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -36,9 +38,14 @@ class _Job:
 
 
 class Workers:
-    """At most `limit` threads; a job waits until one is free."""
+    """At most `limit` threads; a job waits until one is free.
 
-    def __init__(self, limit: int) -> None:
+    `here` is for a host that forbids threads: everything is done on the caller's own, where it waits without
+    the interpreter's lock, and no coroutine of the bridge waits for anything else.
+    """
+
+    def __init__(self, limit: int, *, here: bool = False) -> None:
+        self._here = here
         self.limit = limit
         self._condition = threading.Condition()
         self._jobs: deque[_Job] = deque()
@@ -51,6 +58,10 @@ class Workers:
 
         When the caller is cancelled the work goes on; `undo` then gets what it made, on the same thread.
         """
+        if self._here:
+            return work()
+        import asyncio
+
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._put(_Job(work, undo, loop, future))
@@ -58,7 +69,10 @@ class Workers:
 
     def post(self, work: Callable[[], Any]) -> None:
         """Run `work` some time; nobody waits for it. Without a thread for it (at the end) it is dropped."""
-        self._put(_Job(work, None, None, None), quiet=True)
+        if self._here:
+            _do(_Job(work, None, None, None))
+        else:
+            self._put(_Job(work, None, None, None), quiet=True)
 
     def close(self) -> None:
         """Take no more jobs; what waits is done, and the threads end."""
