@@ -212,7 +212,7 @@ def softhsm2_path() -> Path:
 
 
 def installed_module(elsewhere: Path, backend: Path | None = None) -> Module:
-    """Return the module that is installed beside this interpreter, as the command tells it from `elsewhere`."""
+    """Return the module installed beside this interpreter, as the command tells it from `elsewhere`."""
     result = subprocess.run(
         [*ferrohsm_command(), "paths", "module"],
         capture_output=True,

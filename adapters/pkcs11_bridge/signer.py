@@ -101,7 +101,7 @@ class BridgeSigner:
         return self._engine
 
     def _add_software(self) -> None:
-        """Add what needs no private key, for keys of the types that the backend can have; see `hashed` too."""
+        """Add what needs no private key, for the types of keys that the backend can have; and `hashed`."""
         held = frozenset(
             key_type for type_ in self._backend if (row := row_of(type_)) for key_type in row.key_types
         )
