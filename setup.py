@@ -363,7 +363,7 @@ def packages() -> list[str]:
 setup(
     packages=packages(),
     package_dir={"ferrohsm_adapters": "adapters", "ferrohsm_bench": "benchmarks"},
-    package_data={"ferrohsm": ["py.typed"]},
+    package_data={"ferrohsm": ["py.typed"], "ferrohsm.cli": ["adapter_template/**/*.template"]},
     include_package_data=False,
     ext_modules=extensions(),
     cmdclass={"build_py": BuildPython, "build_ext": BuildExtensions},

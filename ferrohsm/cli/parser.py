@@ -53,6 +53,7 @@ class Parser(argparse.ArgumentParser):
 def build() -> Parser:
     """Return the whole tree."""
     from ferrohsm.cli import (
+        adapter,
         bench,
         completion,
         config,
@@ -69,7 +70,20 @@ def build() -> Parser:
     parser = Parser(prog="ferrohsm", description=_DESCRIPTION, epilog=_examples(_EXAMPLES) + "\n\n" + _EPILOG)
     parser.add_argument("--version", action="version", version=f"ferrohsm {__version__}")
     nouns = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (token, object, key, paths, p11_kit, config, doctor, demo, bench, completion, version):
+    for module in (
+        token,
+        object,
+        key,
+        adapter,
+        paths,
+        p11_kit,
+        config,
+        doctor,
+        demo,
+        bench,
+        completion,
+        version,
+    ):
         module.register(nouns)
     return parser
 

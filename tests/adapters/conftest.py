@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from environment import Environment
 
 
 def free_ports(count: int) -> int:
@@ -124,3 +125,9 @@ def kms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KmsServer]:
         finally:
             process.terminate()
             process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment that plugins are installed into."""
+    return Environment(tmp_path_factory.mktemp("environment"))

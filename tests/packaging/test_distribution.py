@@ -40,7 +40,8 @@ def check(names: set[str]) -> None:
         "ferrohsm_bench",
         "pkcs11_abi",
     }
-    assert {name for name in ours if not name.endswith(".py")} == BINARIES | OTHERS
+    assert {name for name in ours if not name.endswith((".py", ".template"))} == BINARIES | OTHERS
+    assert "ferrohsm/cli/adapter_template/NAME/signer.py.template" in ours
     assert "ferrohsm/_build.py" in ours
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
@@ -52,7 +53,7 @@ def test_what_is_installed() -> None:
     check({name for name in names if not name.startswith("..")})
     assert installed.metadata["License-Expression"] == "Apache-2.0"
     adapters = {adapter.name for adapter in installed.entry_points.select(group="ferrohsm.adapters")}
-    assert adapters == {"aws_kms", "software", "tpm2"}
+    assert adapters == {"aws_kms", "pkcs11_bridge", "software", "tpm2"}
 
 
 @pytest.mark.soak
