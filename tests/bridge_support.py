@@ -67,6 +67,7 @@ class Backend:
         result = subprocess.run(
             [str(part) for part in command],
             env=self.environment,
+            cwd=self.directory,
             capture_output=True,
             text=True,
             timeout=120,

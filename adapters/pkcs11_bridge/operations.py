@@ -175,7 +175,9 @@ class BackendOperation:
     async def login(self, pin: bytearray) -> None:
         """Give the PIN for this one use (``CKU_CONTEXT_SPECIFIC``)."""
         copied = bytearray(pin)  # the caller wipes its own, even if it does not wait for us
-        await self._run(lambda session: self._connection.login_for(session, copied), wiped=copied)
+        await self._run(
+            lambda session: self._connection.login_for(session, copied), wiped=copied, lasting=True
+        )
 
     async def once(self, data: memoryview) -> bytes | bytearray:
         expected = self.once_length(len(data))
@@ -231,9 +233,17 @@ class BackendOperation:
         return await self._run(work, ends=True, wiped=copied)
 
     async def _run(
-        self, work: Callable[[BackendSession], Any], *, ends: bool = False, wiped: bytearray | None = None
+        self,
+        work: Callable[[BackendSession], Any],
+        *,
+        ends: bool = False,
+        wiped: bytearray | None = None,
+        lasting: bool = False,
     ) -> Any:
-        """Do a step on a worker's thread; an exception ends the operation, as does the last step."""
+        """Do a step on a worker's thread; the last step ends the operation, as does an exception.
+
+        `lasting`: a refusal leaves it as it is.
+        """
 
         def step() -> Any:
             with self._lock:
@@ -245,7 +255,8 @@ class BackendOperation:
                 except HsmError:
                     # By the standard the backend has ended it too. Where that is not so, the session's next
                     # operation finds out.
-                    self._done(clean=ends)
+                    if not lasting:
+                        self._done(clean=ends)
                     raise
                 except BaseException:
                     self._done(clean=False)
