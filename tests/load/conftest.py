@@ -44,8 +44,6 @@ class Ledger:
             elif sign == "-":
                 self.present.discard(label)
                 self.doubtful.add(label)
-            elif sign == "?":
-                self.doubtful.add(label)
             elif sign == "x":
                 self.doubtful.discard(label)
                 self.destroyed.add(label)
