@@ -459,9 +459,11 @@ void ferro_operation_clear(ferro_operation *operation)
 {
     if (operation->kind == FERRO_FOUND)
         free(operation->object);
-    ferro_wipe_free(operation->held, operation->held_length);
-    free(operation->input);
-    free(operation->signature);
+    if (operation->held != NULL || operation->input != NULL || operation->signature != NULL) {
+        ferro_wipe_free(operation->held, operation->held_length);
+        free(operation->input);
+        free(operation->signature);
+    }
     memset(operation, 0, sizeof *operation);
 }
 
@@ -479,9 +481,11 @@ void ferro_session_free(ferro_session *session)
     int i;
 
     for (i = 0; i < FERRO_OPERATIONS; i++) {
-        ferro_operation_clear(&session->operations[i]);
-        if (session->memos[i] != NULL)
-            ferro_memo_clear(session->memos[i]);
+        if (session->operations[i].kind != FERRO_IDLE)
+            ferro_operation_clear(&session->operations[i]);
+        if (session->memos[i] == NULL)
+            continue;
+        ferro_memo_clear(session->memos[i]);
         free(session->memos[i]);
     }
     free(session);

@@ -10,11 +10,13 @@
 static int copyable(const ferro_kernel_op *op)
 {
     return op->row != NULL && op->row->multi_part && op->state != OP_OVER && op->cipher == NULL && op->gathered == NULL
-           && (op->function & (CKF_DIGEST | CKF_SIGN | CKF_VERIFY)) && (op->md != NULL || op->mac != NULL);
+           && (op->function & (CKF_DIGEST | CKF_SIGN | CKF_VERIFY)) && (op->md != NULL || op->sha != NULL || op->mac != NULL);
 }
 
 static CK_RV copy_contexts(const ferro_kernel_op *op, ferro_kernel_op *made)
 {
+    if (op->sha != NULL && !ferro_hash_copy(made, op))
+        return CKR_HOST_MEMORY;
     if (op->md != NULL
         && ((made->md = EVP_MD_CTX_new()) == NULL || !EVP_MD_CTX_copy_ex(made->md, op->md)))
         return ferro_failed(CKR_FUNCTION_NOT_SUPPORTED);

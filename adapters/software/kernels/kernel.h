@@ -132,6 +132,7 @@ struct ferro_kernel_op {
     uint8_t state; /* ferro_op_state */
     uint8_t primed; /* contexts are set up for row, function and key */
     EVP_MD_CTX *md;
+    struct ferro_sha *sha; /* instead of `md` for the hashes of digests.c's table */
     EVP_CIPHER_CTX *cipher;
     EVP_MAC_CTX *mac;
     EVP_PKEY_CTX *pkey;
@@ -199,6 +200,8 @@ CK_RV ferro_gather(ferro_kernel_op *op, const uint8_t *in, size_t length);
 CK_RV ferro_hash_begin(ferro_kernel_op *op);
 CK_RV ferro_hash_update(ferro_kernel_op *op, const uint8_t *in, size_t length, uint8_t *out, size_t *out_length);
 CK_RV ferro_hash_finish(ferro_kernel_op *op, uint8_t *out, size_t *out_length);
+/* Give `to` the hash that `from` is in the middle of; 0 without memory. */
+int ferro_hash_copy(ferro_kernel_op *to, const ferro_kernel_op *from);
 
 /* ---- Living things (objects.c): every key and operation, for the child of a fork ---- */
 

@@ -11,10 +11,12 @@
 void ferro_op_strip(ferro_kernel_op *op)
 {
     EVP_MD_CTX_free(op->md);
+    ferro_free(op->sha);
     EVP_CIPHER_CTX_free(op->cipher);
     EVP_MAC_CTX_free(op->mac);
     EVP_PKEY_CTX_free(op->pkey);
     op->md = NULL;
+    op->sha = NULL;
     op->cipher = NULL;
     op->mac = NULL;
     op->pkey = NULL;
