@@ -101,7 +101,7 @@ cdef CK_RV quick_begin(Call *call) noexcept nogil:
     cdef ferro_operation *operation = &call.session.operations[call.operation]
     cdef Parameter parameter
     cdef ferro_memo *memo
-    if operation.kind != FERRO_IDLE or call.mechanism == NULL:
+    if operation.kind != FERRO_IDLE or call.mechanism == NULL or call.bad:
         return FERRO_ASK
     parameter.mechanism = call.mechanism[0]
     memo = ferro_session_memo(call.session, call.operation, call.key, parameter.mechanism.mechanism)
@@ -112,6 +112,11 @@ cdef CK_RV quick_begin(Call *call) noexcept nogil:
     operation.object = memo
     operation.kind = FERRO_KERNEL
     operation.phase = FERRO_FRESH
+    if call.extra != NULL:
+        operation.signature = ferro_copy(call.extra, call.extra_length)
+        operation.signature_length = call.extra_length
+        if operation.signature == NULL:
+            return refused(operation, CKR_HOST_MEMORY)
     return CKR_OK
 
 
@@ -294,37 +299,116 @@ cdef CK_RV quick_finish(Call *call) noexcept nogil:
     return settle(operation, rv)
 
 
-cdef CK_RV quick_check(Call *call, bint in_one) noexcept nogil:
-    """Verify with the caller's signature, in one part or at the end."""
+cdef CK_RV quick_check(Call *call, bint given, bint in_one) noexcept nogil:
+    """Verify with the signature of C_VerifySignatureInit (`given`) or with the caller's, in one part or at the end."""
     cdef ferro_operation *operation = &call.session.operations[FERRO_VERIFY]
     cdef ferro_memo *memo
+    cdef const CK_BYTE *signature = call.extra
+    cdef CK_ULONG length = call.extra_length
     cdef CK_RV rv = quick_ready(call, operation)
     if rv != CKR_OK:
         return rv
+    if given != (operation.signature != NULL):
+        return CKR_OPERATION_NOT_INITIALIZED
+    if given:
+        signature, length = operation.signature, operation.signature_length
     if in_one and operation.phase != FERRO_FRESH:
         return refused(operation, CKR_OPERATION_NOT_INITIALIZED)
     memo = memo_of(operation)
     if in_one:
-        rv = memo.decision.kernel.verify(memo.op, call.data, call.data_length, call.extra, call.extra_length)
+        rv = memo.decision.kernel.verify(memo.op, call.data, call.data_length, signature, length)
     elif memo.decision.kernel.multi_part(memo.op):
-        rv = memo.decision.kernel.finish_verify(memo.op, call.extra, call.extra_length)
+        rv = memo.decision.kernel.finish_verify(memo.op, signature, length)
     else:
         rv = CKR_FUNCTION_NOT_SUPPORTED
     return refused(operation, rv)
 
 
 cdef CK_RV quick_verify_in_one(Call *call) noexcept nogil:
-    return quick_check(call, True)
+    return quick_check(call, False, True)
 
 
 cdef CK_RV quick_verify_at_end(Call *call) noexcept nogil:
-    return quick_check(call, False)
+    return quick_check(call, False, False)
 
 
-cdef CK_RV quick_verify_given(Call *call) noexcept nogil:
-    """A kernel's operation was begun without a signature, so it is not the one that these functions mean."""
-    cdef CK_RV rv = quick_ready(call, &call.session.operations[FERRO_VERIFY])
-    return CKR_OPERATION_NOT_INITIALIZED if rv == CKR_OK else rv
+cdef CK_RV quick_given_in_one(Call *call) noexcept nogil:
+    return quick_check(call, True, True)
+
+
+cdef CK_RV quick_given_at_end(Call *call) noexcept nogil:
+    return quick_check(call, True, False)
+
+
+cdef CK_RV quick_verify_part(Call *call) noexcept nogil:
+    return absorb_of(call, False)
+
+
+cdef CK_RV quick_given_part(Call *call) noexcept nogil:
+    return absorb_of(call, True)
+
+
+cdef CK_RV absorb_of(Call *call, bint given) noexcept nogil:
+    """Take a part in, if the operation is of the family that the function belongs to."""
+    cdef ferro_operation *operation = &call.session.operations[FERRO_VERIFY]
+    if operation.kind == FERRO_KERNEL and given != (operation.signature != NULL):
+        return CKR_OPERATION_NOT_INITIALIZED
+    return quick_absorb(call)
+
+
+# Dual functions.
+
+
+cdef CK_RV quick_both(Call *call) noexcept nogil:
+    """An update of a cipher, and its plaintext for another operation (`both_work` of dual.pxi says the same)."""
+    cdef ferro_operation *cipher = &call.session.operations[call.operation]
+    cdef ferro_operation *reader = &call.session.operations[call.number]
+    cdef ferro_memo *memo
+    cdef size_t length = 0, read = call.data_length
+    cdef const CK_BYTE *plain = call.data
+    cdef CK_RV rv
+    if cipher.kind == FERRO_PYTHON or reader.kind == FERRO_PYTHON:
+        return FERRO_ASK
+    if cipher.kind == FERRO_IDLE or reader.kind == FERRO_IDLE or reader.signature != NULL:
+        return CKR_OPERATION_NOT_INITIALIZED
+    rv = quick_parts(call, cipher)
+    if rv == CKR_OK:
+        rv = quick_parts(call, reader)
+    if rv != CKR_OK:
+        return rv
+    memo = memo_of(cipher)
+    rv = memo.decision.kernel.update_length(memo.op, call.data_length, &length)
+    if rv != CKR_OK:
+        return refused(cipher, rv)
+    if call.out == NULL or call.out_length[0] < length:
+        call.out_length[0] = length
+        return CKR_OK if call.out == NULL else CKR_BUFFER_TOO_SMALL
+    if call.operation == FERRO_ENCRYPT and overlap(call.data, call.data_length, call.out, length):
+        return FERRO_ASK  # the plaintext is read after it was encrypted
+    length = call.out_length[0]
+    rv = memo.decision.kernel.update(memo.op, call.data, call.data_length, call.out, &length)
+    if rv != CKR_OK:
+        return refused(cipher, rv)
+    cipher.phase = FERRO_PARTS
+    if call.operation == FERRO_DECRYPT:
+        plain, read = call.out, length
+    rv = update_reader(memo_of(reader), plain, read)
+    if rv != CKR_OK:
+        ferro_wipe(call.out, length)
+        ferro_operation_end(cipher)
+        return refused(reader, rv)
+    reader.phase = FERRO_PARTS
+    call.out_length[0] = length
+    return CKR_OK
+
+
+cdef CK_RV update_reader(ferro_memo *memo, const CK_BYTE *plain, size_t length) noexcept nogil:
+    cdef size_t none = 0
+    return memo.decision.kernel.update(memo.op, plain, length, NULL, &none)
+
+
+cdef bint overlap(const CK_BYTE *data, size_t length, const CK_BYTE *out, size_t room) noexcept nogil:
+    return length != 0 and room != 0 and data < out + room and out < data + length
 
 
 # Random.
@@ -350,7 +434,8 @@ cdef enum:
     QUICK_RANDOM_PIECE = 0x100000  # bytes
 
 
-# For the calls that still go through Python with such an operation: dual functions and C_DigestKey.
+# For the calls that still go through Python with such an operation: C_DigestKey, and dual functions in place or with an
+# operation of another engine.
 
 
 cdef class Lent:

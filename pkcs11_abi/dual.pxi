@@ -40,7 +40,7 @@ cdef CK_RV both(
     call.out, call.out_length = out, out_length
     call.bad = unreadable(data, length) or out_length == NULL
     call.number = reader
-    return alone(handle, cipher, &call, both_work, NULL)
+    return alone(handle, cipher, &call, both_work, quick_both)
 
 
 cdef CK_RV both_work(Call *call) except *:

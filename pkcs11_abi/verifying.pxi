@@ -18,7 +18,7 @@ cdef CK_RV C_VerifyUpdate(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pPart, CK_ULON
     clear(&call)
     call.data, call.data_length = pPart, ulPartLen
     call.bad = unreadable(pPart, ulPartLen)
-    return alone(hSession, FERRO_VERIFY, &call, verify_part, quick_absorb)
+    return alone(hSession, FERRO_VERIFY, &call, verify_part, quick_verify_part)
 
 
 cdef CK_RV C_VerifyFinal(
@@ -49,11 +49,11 @@ cdef CK_RV C_VerifySignatureInit(
     call.mechanism, call.key = pMechanism, hKey
     call.extra, call.extra_length = pSignature, ulSignatureLen
     call.bad = pSignature == NULL or unreadable(pSignature, ulSignatureLen)
-    return alone(hSession, FERRO_VERIFY, &call, begin_work, NULL)
+    return alone(hSession, FERRO_VERIFY, &call, begin_work, quick_begin)
 
 
 cdef CK_RV C_VerifySignature(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pData, CK_ULONG ulDataLen) noexcept nogil:
-    return verify(hSession, pData, ulDataLen, NULL, 0, verify_given_in_one, quick_verify_given)
+    return verify(hSession, pData, ulDataLen, NULL, 0, verify_given_in_one, quick_given_in_one)
 
 
 cdef CK_RV C_VerifySignatureUpdate(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pPart, CK_ULONG ulPartLen) noexcept nogil:
@@ -61,11 +61,11 @@ cdef CK_RV C_VerifySignatureUpdate(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pPart
     clear(&call)
     call.data, call.data_length = pPart, ulPartLen
     call.bad = unreadable(pPart, ulPartLen)
-    return alone(hSession, FERRO_VERIFY, &call, verify_given_part, quick_verify_given)
+    return alone(hSession, FERRO_VERIFY, &call, verify_given_part, quick_given_part)
 
 
 cdef CK_RV C_VerifySignatureFinal(CK_SESSION_HANDLE hSession) noexcept nogil:
-    return verify(hSession, NULL, 0, NULL, 0, verify_given_at_end, quick_verify_given)
+    return verify(hSession, NULL, 0, NULL, 0, verify_given_at_end, quick_given_at_end)
 
 
 # The two families share a place in the session, but not their operations: a signature that was given at the beginning
