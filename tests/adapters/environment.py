@@ -12,6 +12,8 @@ from pathlib import Path
 
 INSTALLED = ("ferrohsm", "ferrohsm_adapters", "pkcs11_abi")
 SCRIPT = '#!/bin/sh\nexec "{python}" -m {module} "$@"\n'
+# There is no network: what a plugin needs is there already.
+PIP = '#!/bin/sh\nexec "{python}" -m pip "$@" --no-deps --no-build-isolation\n'
 
 
 class Environment:
@@ -31,7 +33,8 @@ class Environment:
         (target / "others.pth").write_text(f"{own}\n")
         for name, module in (("ferrohsm", "ferrohsm.cli"), ("pytest", "pytest"), ("pip", "pip")):
             script = directory / "bin" / name
-            script.write_text(SCRIPT.format(python=self.python, module=module))
+            text = PIP if name == "pip" else SCRIPT
+            script.write_text(text.format(python=self.python, module=module))
             script.chmod(0o755)
 
     @property
