@@ -19,6 +19,7 @@ from ferrohsm.settings import (
     SETTINGS,
     SLOT_SETTINGS,
     TABLES,
+    AuditSettings,
     KdfSettings,
     LogSettings,
     MechanismSettings,
@@ -81,6 +82,7 @@ class Config:
 
     __slots__ = (
         "allow_init_string",
+        "audit",
         "data_dir",
         "data_problem",
         "ec_point",
@@ -106,6 +108,7 @@ class Config:
         self.kdf = KdfSettings()
         self.store = StoreSettings()
         self.log = LogSettings()
+        self.audit = AuditSettings()
         self.mechanisms = MechanismSettings()
         self.free_slot: bool = ROWS["free_slot"].default
         self.allow_init_string: bool = ROWS["allow_init_string"].default

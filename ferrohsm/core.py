@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from ferrohsm import constants as ck
 from ferrohsm import keys, log
 from ferrohsm.adapters import Function, Template, Value
+from ferrohsm.audit import events
+from ferrohsm.audit.hooks import recorded
+from ferrohsm.audit.tokens import Audit
 from ferrohsm.errors import (
     ArgumentsBad,
     DeviceRemoved,
@@ -72,6 +75,7 @@ class Core:
         self.config = config
         self.runtime = Runtime()
         self._workers: Workers | None = None
+        self.audit = Audit(config)
         self.members: list[Member] = []
         # What a dispatched adapter's slots are has changed since `slots` looked at them.
         self.stale = False
@@ -145,6 +149,7 @@ class Core:
         for token in tokens.values():
             token.forget()
         self.members = []
+        self.audit.stop()
         log.close()
 
     @property
@@ -241,6 +246,7 @@ class Core:
                         member.info,
                         loop,
                     )
+                    token.audit = self.audit.of(token, member.section)
                 tokens[slot.id] = token
                 view.max_sessions = token.max_sessions
         gone = [token for slot_id, token in self._tokens.items() if tokens.get(slot_id) is not token]
@@ -388,6 +394,12 @@ class Core:
         token = self._tokens.get(slot_id)
         return -1 if token is None else token.epoch
 
+    def record_failure(self, slot_id: int | None, session: int, error: BaseException) -> None:
+        """Record an error that a call ends with, if it is one that the audit has and was not recorded yet."""
+        token = None if slot_id is None else self._tokens.get(slot_id)
+        audit = self.audit.module if token is None else token.audit
+        audit.failed(error, session, "call")
+
     def _check_there(self, session: Session) -> None:
         """Raise `DeviceRemoved` when the session's token was taken out of its slot."""
         if self._tokens.get(session.token.id) is not session.token:
@@ -395,16 +407,19 @@ class Core:
 
     # Objects
 
+    @recorded()
     async def create_object(self, session: Session, template: Template) -> int:
         """``C_CreateObject``."""
         self._check_there(session)
         return await keys.create_object(session, template)
 
+    @recorded()
     async def copy_object(self, session: Session, oid: int, template: Template) -> int:
         """``C_CopyObject``."""
         self._check_there(session)
         return await keys.copy_object(session, oid, template)
 
+    @recorded()
     async def destroy_object(self, session: Session, oid: int) -> None:
         """``C_DestroyObject``."""
         self._check_there(session)
@@ -436,6 +451,7 @@ class Core:
         self._check_there(session)
         return await session.token.objects.show(oid, types)
 
+    @recorded()
     async def set_attributes(self, session: Session, oid: int, template: Template) -> None:
         """``C_SetAttributeValue``."""
         self._check_there(session)
@@ -455,11 +471,13 @@ class Core:
 
     # Keys
 
+    @recorded()
     async def generate_key(self, session: Session, mechanism: Mechanism, template: Template) -> int:
         """``C_GenerateKey``."""
         self._check_there(session)
         return await keys.generate_key(session, mechanism, template)
 
+    @recorded()
     async def generate_key_pair(
         self, session: Session, mechanism: Mechanism, public: Template, private: Template
     ) -> tuple[int, int]:
@@ -490,6 +508,7 @@ class Core:
         self._check_there(session)
         await recipes.bring_in(session, known, half, oid, public, secret)
 
+    @recorded(events.WRAP)
     async def wrap_key(
         self, session: Session, mechanism: Mechanism, wrapping_oid: int, oid: int, limit: int | None
     ) -> bytes:
@@ -497,11 +516,13 @@ class Core:
         self._check_there(session)
         return await keys.wrap_key(session, mechanism, wrapping_oid, oid, limit)
 
+    @recorded(name="wrap_key")
     async def wrap_length(self, session: Session, mechanism: Mechanism, wrapping_oid: int, oid: int) -> int:
         """Return the bytes that `wrap_key` would give."""
         self._check_there(session)
         return await keys.wrap_length(session, mechanism, wrapping_oid, oid)
 
+    @recorded(events.UNWRAP)
     async def unwrap_key(
         self,
         session: Session,
@@ -514,6 +535,7 @@ class Core:
         self._check_there(session)
         return await keys.unwrap_key(session, mechanism, unwrapping_oid, wrapped, template)
 
+    @recorded(name="wrap_authenticated")
     async def authenticated_length(
         self, session: Session, mechanism: Mechanism, wrapping_oid: int, oid: int
     ) -> int:
@@ -523,6 +545,7 @@ class Core:
         self._check_there(session)
         return await wrapping.authenticated_length(session, mechanism, wrapping_oid, oid)
 
+    @recorded(events.WRAP)
     async def wrap_authenticated(
         self,
         session: Session,
@@ -537,6 +560,7 @@ class Core:
         self._check_there(session)
         return await wrapping.wrap_authenticated(session, mechanism, keys, associated, limit)
 
+    @recorded(events.UNWRAP)
     async def unwrap_authenticated(
         self,
         session: Session,
@@ -551,6 +575,7 @@ class Core:
         self._check_there(session)
         return await wrapping.unwrap_authenticated(session, mechanism, unwrapping_oid, wrapped, template)
 
+    @recorded(events.DERIVE)
     async def derive_key(
         self, session: Session, mechanism: Mechanism, base_oid: int, template: Template
     ) -> int:
@@ -558,6 +583,7 @@ class Core:
         self._check_there(session)
         return await keys.derive_key(session, mechanism, base_oid, template)
 
+    @recorded(events.DERIVE)
     async def derive_key_material(
         self, session: Session, mechanism: Mechanism, base_oid: int, template: Template
     ) -> KeyMaterial:
@@ -567,6 +593,7 @@ class Core:
         self._check_there(session)
         return await key_material.derive_key_material(session, mechanism, base_oid, template)
 
+    @recorded(name="encapsulate_key")
     async def encapsulated_length(self, session: Session, mechanism: Mechanism, public_oid: int) -> int:
         """Return the bytes of the ciphertext that `encapsulate_key` would give."""
         from ferrohsm import encapsulation
@@ -574,6 +601,7 @@ class Core:
         self._check_there(session)
         return await encapsulation.encapsulated_length(session, mechanism, public_oid)
 
+    @recorded(events.ENCAPSULATE)
     async def encapsulate_key(
         self, session: Session, mechanism: Mechanism, public_oid: int, template: Template, limit: int
     ) -> tuple[bytes, int]:
@@ -583,6 +611,7 @@ class Core:
         self._check_there(session)
         return await encapsulation.encapsulate_key(session, mechanism, public_oid, template, limit)
 
+    @recorded(events.DECAPSULATE)
     async def decapsulate_key(
         self,
         session: Session,
@@ -599,6 +628,7 @@ class Core:
 
     # Operations
 
+    @recorded(ready=False)
     async def begin(
         self, session: Session, function: int, mechanism: Mechanism, oid: int | None
     ) -> BoundOperation:
@@ -608,17 +638,19 @@ class Core:
         row = check_mechanism(token, mechanism.type, function)
         if function == Function.DIGEST:
             return BoundOperation(token, await token.signer.begin(function, mechanism, None), None)
-        use = USES.get(function)
-        if use is None or oid is None:
+        rules = USES.get(function)
+        if rules is None or oid is None:
             raise ArgumentsBad()
-        entry = await token.objects.hold(oid, use.no_key)
+        entry = await token.objects.hold(oid, rules.no_key)
         try:
             check_key(row, function, entry)
-            return BoundOperation(token, await token.signer.begin(function, mechanism, entry.key), entry)
+            use = token.audit.use(session, function, mechanism.type, entry)
+            return BoundOperation(token, await token.signer.begin(function, mechanism, entry.key), entry, use)
         except BaseException:
             entry.release()
             raise
 
+    @recorded(ready=False)
     async def begin_messages(
         self, session: Session, function: int, mechanism: Mechanism, oid: int
     ) -> BoundMessages:
@@ -633,11 +665,14 @@ class Core:
             check_key(row, function, entry)
             signer = cast("MessageSigner", token.signer)
             messages = await signer.begin_messages(function, mechanism, entry.key)
-            return BoundMessages(token, messages, entry)
+            return BoundMessages(
+                token, messages, entry, token.audit.use(session, function, mechanism.type, entry)
+            )
         except BaseException:
             entry.release()
             raise
 
+    @recorded(ready=False)
     async def begin_signatures(
         self, session: Session, function: int, mechanism: Mechanism, oid: int
     ) -> BoundSignatures:
@@ -650,7 +685,8 @@ class Core:
         entry = await token.objects.hold(oid, USES[function].no_key)
         try:
             check_key(row, function, entry)
-            bound = BoundSignatures(token, function, mechanism, entry)
+            use = token.audit.use(session, function, mechanism.type, entry)
+            bound = BoundSignatures(token, function, mechanism, entry, use)
         except BaseException:
             entry.release()
             raise
@@ -661,6 +697,7 @@ class Core:
             raise
         return bound
 
+    @recorded(events.DIGEST_KEY)
     async def digest_key(self, session: Session, operation: BoundOperation, oid: int) -> None:
         """Feed a secret key's value into a digest (``C_DigestKey``)."""
         self._check_there(session)
@@ -675,12 +712,15 @@ class Core:
         finally:
             entry.release()
 
-    async def bind(self, session: Session, operation: Operation, oid: int | None) -> BoundOperation:
+    async def bind(
+        self, session: Session, operation: Operation, oid: int | None, function: int, mechanism: int
+    ) -> BoundOperation:
         """Return an operation that a kernel has begun as one of the core's."""
+        token = session.token
         if oid is None:
-            return BoundOperation(session.token, operation, None)
-        entry = await session.token.objects.hold(oid, KeyHandleInvalid)
-        return BoundOperation(session.token, operation, entry)
+            return BoundOperation(token, operation, None)
+        entry = await token.objects.hold(oid, KeyHandleInvalid)
+        return BoundOperation(token, operation, entry, token.audit.use(session, function, mechanism, entry))
 
     async def save_state(self, session: Session, state: int, parts: list[Part]) -> bytes:
         """``C_GetOperationState``; `state` is the session's ``CKS_*``, `parts` are taken over."""

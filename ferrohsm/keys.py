@@ -13,6 +13,8 @@ from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key, Template, Value
 from ferrohsm.attribute_kinds import CREATE, DERIVE, FALSE, GENERATE, TRUE, UNWRAP, is_true, number, ulong
 from ferrohsm.attributes import change, collapse, merge
+from ferrohsm.audit import events
+from ferrohsm.audit.tokens import unique_id
 from ferrohsm.derivation import (
     compose_data,
     compose_public,
@@ -179,7 +181,14 @@ async def _try_to_set(session: Session, oid: int, template: Template) -> bool:
         await check_change(session, entry)
         changed = change(entry.attributes, template, copying=False, so=session.token.so_logged_in)
         await _check_public_key(session, {**entry.attributes, **changed}, changed)
-        return not changed or await objects.change(session, entry, _erased(changed))
+        if not changed:
+            return True
+        done = await objects.change(session, entry, _erased(changed))
+        if done:
+            names = " ".join(ck.name("CKA", attribute).removeprefix("CKA_") for attribute in changed)
+            key = unique_id(entry.attributes)
+            session.token.audit.note(events.CHANGE, session.handle, object=key, detail=names)
+        return done
     finally:
         entry.release()
 
@@ -210,7 +219,9 @@ async def destroy_object(session: Session, oid: int) -> None:
         try:
             await check_change(session, entry)
             check_destroy(entry)
+            gone = unique_id(entry.attributes)
             await objects.remove(entry)
+            session.token.audit.note(events.DESTROY, session.handle, object=gone)
         finally:
             entry.release()
 

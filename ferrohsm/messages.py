@@ -10,6 +10,7 @@ from ferrohsm.operations import BoundOperation
 
 if TYPE_CHECKING:
     from ferrohsm.adapters import Messages
+    from ferrohsm.audit.tokens import KeyUse
     from ferrohsm.entries import Entry
     from ferrohsm.parameters import MessageParameter
     from ferrohsm.tokens import Token
@@ -23,9 +24,9 @@ class BoundMessages(BoundOperation):
 
     __slots__ = ("in_message", "messages")
 
-    def __init__(self, token: Token, messages: Messages, entry: Entry) -> None:
+    def __init__(self, token: Token, messages: Messages, entry: Entry, use: KeyUse | None = None) -> None:
         operation: Any = messages  # bound as one; of an operation's methods only `close` is called
-        super().__init__(token, operation, entry)
+        super().__init__(token, operation, entry, use)
         self.messages = messages
         self.in_message = False
 
@@ -84,8 +85,13 @@ class BoundMessages(BoundOperation):
         goes_on = False
         try:
             result = work()
+            if self._use is not None:
+                (self._use.ended if ends else self._use.part)(result)
             goes_on = not ends
             return result
+        except Exception as error:
+            self._failed(error)
+            raise
         finally:
             if not goes_on:
                 self.give_up()

@@ -18,6 +18,7 @@ from ferrohsm.adapters import (
 )
 from ferrohsm.attribute_kinds import TRUE, number
 from ferrohsm.attributes import is_hidden, matches, search_form, sensitive_types
+from ferrohsm.audit.tokens import unique_id
 from ferrohsm.built_in import built_in_objects
 from ferrohsm.ec_encoding import normal_parameters, normal_point
 from ferrohsm.entries import Entry, copied, wipe
@@ -186,10 +187,26 @@ class ObjectRegistry:
         """
         references = [reference_of(attributes)]
         try:
-            return await self._add(session, attributes)
+            oid = await self._add(session, attributes)
         except BaseException:
             await give_back(self._token, references)
             raise
+        await self._record(session, attributes, oid)
+        return oid
+
+    async def _record(self, session: Session, attributes: Attributes, *oids: int) -> None:
+        """Record a new object; one that cannot be recorded is not left behind."""
+        try:
+            self._token.audit.made(session, attributes)
+        except BaseException:
+            for oid in oids:
+                await self.remove(await self.hold(oid))
+            raise
+
+    def known_id(self, oid: int) -> bytes:
+        """Return the ``CKA_UNIQUE_ID`` of an object that is in use, empty when it is not."""
+        entry = self._session_objects.get(oid) if oid < 0 else self._cache.get(oid)
+        return b"" if entry is None else unique_id(entry.attributes)
 
     async def _add(self, session: Session, attributes: Attributes) -> int:
         self._settle(attributes)
@@ -215,6 +232,7 @@ class ObjectRegistry:
         except BaseException:
             entry.retire(gone=True)
             raise
+        self._token.audit.tell_known(session, attributes)
 
     def is_here(self, oid: int) -> bool:
         """Say whether there is such a session object."""
@@ -253,13 +271,15 @@ class ObjectRegistry:
                 self._settle(public)
                 self._settle(private)
                 pair: tuple[int, int] = await together(public, private)
-                return pair
             except BaseException:
                 await give_back(self._token, references)
                 raise
             finally:
                 wipe(public)
                 wipe(private)
+            await self._record(session, public, *pair)
+            await self._record(session, private, *pair)
+            return pair
         try:
             public_oid = await self.add(session, public)
         except BaseException:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ferrohsm import constants as ck
+from ferrohsm.audit.tokens import unique_id
 from ferrohsm.errors import (
     FunctionNotSupported,
     KeyHandleInvalid,
@@ -14,9 +15,15 @@ from ferrohsm.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from ferrohsm.adapters import Operation
+    from ferrohsm.audit.ring import Carrier
+    from ferrohsm.audit.tokens import KeyUse
     from ferrohsm.entries import Entry
     from ferrohsm.tokens import Token
+
+T = TypeVar("T")
 
 
 class BoundOperation:
@@ -33,16 +40,20 @@ class BoundOperation:
         "_expired",
         "_over",
         "_token",
+        "_use",
         "multi_part",
         "needs_login",
         "operation",
     )
 
-    def __init__(self, token: Token, operation: Operation, entry: Entry | None) -> None:
+    def __init__(
+        self, token: Token, operation: Operation, entry: Entry | None, use: KeyUse | None = None
+    ) -> None:
         self.operation = operation
         self.multi_part = operation.multi_part
         self.needs_login = entry is not None and entry.flag(ck.CKA_ALWAYS_AUTHENTICATE)
         self._token = token
+        self._use = use
         self._entry = entry
         self._epoch = token.epoch
         self._busy = False
@@ -90,9 +101,27 @@ class BoundOperation:
         if entry is not None and not entry.hold():
             made.close()
             raise OperationNotInitialized()
-        bound = BoundOperation(self._token, made, entry)
+        bound = BoundOperation(self._token, made, entry, self._use and self._use.copy())
         bound._epoch = self._epoch
         return bound
+
+    @property
+    def use(self) -> KeyUse | None:
+        """What records the use of its key; None where that is not recorded."""
+        return self._use
+
+    @property
+    def audited(self) -> tuple[Carrier, bytes, bytes] | None:
+        """Return what records the uses of its key without Python: carrier, chain, key; None: nothing does.
+
+        Raises `FunctionNotSupported` when they are recorded, but only here.
+        """
+        if self._entry is None or self._token.audit.silent:
+            return None
+        carried = self._token.audit.carried()
+        if carried is None:
+            raise FunctionNotSupported()
+        return *carried, unique_id(self._entry.attributes)
 
     @property
     def key(self) -> int | None:
@@ -128,7 +157,7 @@ class BoundOperation:
         """Do it all."""
         self._enter()
         try:
-            return await self.operation.once(data)
+            return await self._recorded(self.operation.once(data))
         finally:
             self._leave(over=True)
 
@@ -138,8 +167,13 @@ class BoundOperation:
         over = True
         try:
             result = await self.operation.update(data)
+            if self._use is not None and result:
+                self._use.part(result)
             over = False
             return result
+        except Exception as error:
+            self._failed(error)
+            raise
         finally:
             self._leave(over=over)
 
@@ -147,7 +181,7 @@ class BoundOperation:
         """Give what is left."""
         self._enter()
         try:
-            return await self.operation.finish()
+            return await self._recorded(self.operation.finish())
         finally:
             self._leave(over=True)
 
@@ -155,7 +189,7 @@ class BoundOperation:
         """Check a signature over `data`."""
         self._enter()
         try:
-            await self.operation.verify(data, signature)
+            await self._recorded(self.operation.verify(data, signature))
         finally:
             self._leave(over=True)
 
@@ -163,11 +197,34 @@ class BoundOperation:
         """Check a signature over the parts."""
         self._enter()
         try:
-            await self.operation.finish_verify(signature)
+            await self._recorded(self.operation.finish_verify(signature))
         finally:
             self._leave(over=True)
 
+    async def _recorded(self, work: Awaitable[T]) -> T:
+        """Do what ends the operation, and record it; what cannot be recorded is not given out."""
+        try:
+            result = await work
+        except Exception as error:
+            self._failed(error)
+            raise
+        if self._use is not None:
+            self._use.ended(result)
+        return result
+
+    def _failed(self, error: Exception) -> None:
+        if self._use is not None:
+            self._use.failed(error)
+
     def _enter(self) -> None:
+        try:
+            self._check()
+        except UserNotLoggedIn as error:
+            self._failed(error)
+            raise
+        self._busy = True
+
+    def _check(self) -> None:
         if self._over:
             raise UserNotLoggedIn() if self._expired else OperationNotInitialized()
         if self.needs_login:
@@ -176,7 +233,6 @@ class BoundOperation:
             logged_out = self._epoch != self._token.epoch
             self.close()
             raise UserNotLoggedIn() if logged_out else KeyHandleInvalid()
-        self._busy = True
 
     def _leave(self, *, over: bool) -> None:
         self._busy = False

@@ -13,6 +13,7 @@ from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Template
 from ferrohsm.attribute_kinds import CREATE, FALSE, GENERATE, TRUE, is_true, ulong
 from ferrohsm.attributes import collapse, compose
+from ferrohsm.audit.tokens import unique_id
 from ferrohsm.derivation import stamp_derived
 from ferrohsm.entries import copied, wipe
 from ferrohsm.parameters import Mechanism
@@ -35,7 +36,17 @@ class Recipe:
     private; `key` is the kernel's form of the base key of a derivation.
     """
 
-    __slots__ = ("base_private", "function", "halves", "key", "mechanism", "on_token", "private", "request")
+    __slots__ = (
+        "base_id",
+        "base_private",
+        "function",
+        "halves",
+        "key",
+        "mechanism",
+        "on_token",
+        "private",
+        "request",
+    )
 
     def __init__(self, function: int, mechanism: Mechanism | None, halves: tuple[Attributes, ...]) -> None:
         self.function = function
@@ -44,6 +55,7 @@ class Recipe:
         self.private = tuple(is_true(half.get(ck.CKA_PRIVATE)) for half in halves)
         self.request: Attributes = {}
         self.key: object | None = None
+        self.base_id = b""
         self.base_private = False
         self.on_token = False
 
@@ -134,6 +146,7 @@ async def _for_derivation(
             return None
         await check_create(session, attributes)
         made = Recipe(Function.DERIVE, mechanism, (attributes,))
+        made.base_id = unique_id(base.attributes)
         made.key, made.base_private, made.on_token = key, base.private, base.oid > 0
         return made
     finally:

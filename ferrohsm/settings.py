@@ -52,6 +52,28 @@ SETTINGS = (
     Setting("log", "target", "target", "off", ("off", "stderr", "syslog"), "where events are written"),
     Setting("log", "level", "choice", "info", ("debug", "info", "warning", "error"), "least level written"),
     Setting("log", "format", "choice", "json", ("json", "text"), "how a line looks"),
+    Setting("audit", "enabled", "bool", True, None, "keep an audit log beside the tokens"),
+    Setting("audit", "directory", "path", None, None, "keep it here instead of beside the tokens"),
+    Setting("audit", "durability", "choice", "batch", ("batch", "sync"), "when a record must be on the disk"),
+    Setting(
+        "audit",
+        "key_use",
+        "choice",
+        "counted",
+        ("each", "counted", "sampled", "off"),
+        "how the uses of keys are recorded",
+    ),
+    Setting("audit", "sample", "integer", 100, (2, 1000000), "with sampled: one use of so many is recorded"),
+    Setting(
+        "audit",
+        "on_failure",
+        "choice",
+        "closed",
+        ("closed", "open"),
+        "what to do when nothing can be recorded",
+    ),
+    Setting("audit", "segment_mib", "integer", 64, (1, 4096), "size of one file of the log, in MiB"),
+    Setting("audit", "keep", "integer", 0, (0, 1000000), "how many files of a log are kept (0: all)"),
     Setting("mechanisms", "allow", "mechanisms", None, None, "the only mechanisms offered (all, if absent)"),
     Setting("mechanisms", "deny", "mechanisms", frozenset(), None, "mechanisms never offered"),
     Setting("mechanisms", "weak", "bool", False, None, "offer MD5, DES and Triple DES too"),
@@ -144,6 +166,30 @@ class LogSettings(Section):
     format: str
 
 
+class AuditSettings(Section):
+    """``[audit]``: `directory` is None beside the tokens; one use in `sample`; `segment_mib` in MiB."""
+
+    __slots__ = (
+        "directory",
+        "durability",
+        "enabled",
+        "keep",
+        "key_use",
+        "on_failure",
+        "sample",
+        "segment_mib",
+    )
+    table = "audit"
+    enabled: bool
+    directory: str | None
+    durability: str
+    key_use: str
+    sample: int
+    on_failure: str
+    segment_mib: int
+    keep: int
+
+
 class MechanismSettings(Section):
     """``[mechanisms]``: which ``CKM_*`` a slot offers; `allow` is None for all that are not weak."""
 
@@ -165,7 +211,14 @@ class MechanismSettings(Section):
         return self.weak or row is None or not row.weak
 
 
-TABLES: tuple[type[Section], ...] = (PinPolicy, KdfSettings, StoreSettings, LogSettings, MechanismSettings)
+TABLES: tuple[type[Section], ...] = (
+    PinPolicy,
+    KdfSettings,
+    StoreSettings,
+    LogSettings,
+    AuditSettings,
+    MechanismSettings,
+)
 ROWS = {row.name: row for row in SETTINGS}
 
 

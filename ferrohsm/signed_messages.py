@@ -16,6 +16,7 @@ from ferrohsm.operations import BoundOperation
 
 if TYPE_CHECKING:
     from ferrohsm.adapters import Operation
+    from ferrohsm.audit.tokens import KeyUse
     from ferrohsm.entries import Entry
     from ferrohsm.parameters import Mechanism
     from ferrohsm.tokens import Token
@@ -56,9 +57,11 @@ class BoundSignatures(BoundOperation):
 
     __slots__ = ("_function", "_gathered", "_mechanism", "_message", "in_message")
 
-    def __init__(self, token: Token, function: int, mechanism: Mechanism, entry: Entry) -> None:
+    def __init__(
+        self, token: Token, function: int, mechanism: Mechanism, entry: Entry, use: KeyUse | None = None
+    ) -> None:
         operation: Any = _Process()
-        super().__init__(token, operation, entry)
+        super().__init__(token, operation, entry, use)
         self.in_message = False
         self._function = _EACH[function]
         self._mechanism = mechanism
@@ -129,22 +132,27 @@ class BoundSignatures(BoundOperation):
         message = self._in_hand()
         self._enter()
         try:
-            if whole:
-                return await _at_once(message, data, signature)
-            if not message.multi_part:
-                self._gather(data)
-                with memoryview(self._gathered) as gathered:
-                    return await _at_once(message, gathered, signature)
-            await message.update(data)
-            if signature is None:
-                return await message.finish()
-            await message.finish_verify(signature)
-            return b""
+            return await self._recorded(self._compute(message, data, signature, whole))
         finally:
             self.give_up()
             if self._entry is not None and self._entry.flag(ck.CKA_ALWAYS_AUTHENTICATE):
                 self.needs_login = True
             self._leave(over=False)
+
+    async def _compute(
+        self, message: Operation, data: memoryview, signature: memoryview | None, whole: bool
+    ) -> bytes | bytearray:
+        if whole:
+            return await _at_once(message, data, signature)
+        if not message.multi_part:
+            self._gather(data)
+            with memoryview(self._gathered) as gathered:
+                return await _at_once(message, gathered, signature)
+        await message.update(data)
+        if signature is None:
+            return await message.finish()
+        await message.finish_verify(signature)
+        return b""
 
     def _in_hand(self) -> Operation:
         if not self.in_message or self._message is None:

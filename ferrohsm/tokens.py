@@ -13,6 +13,9 @@ from ferrohsm import constants as ck
 from ferrohsm.adapter_info import Limits
 from ferrohsm.adapters import AdapterSlot, Attributes, HardwareKeyStore, HardwareSigner, TokenStatus
 from ferrohsm.attribute_kinds import ulong
+from ferrohsm.audit import events
+from ferrohsm.audit.hooks import recorded_login
+from ferrohsm.audit.tokens import SILENT, TokenAudit
 from ferrohsm.ec_encoding import raw_point
 from ferrohsm.entries import utc_time
 from ferrohsm.errors import (
@@ -118,6 +121,7 @@ class Token:
         self.operations: set[BoundOperation] = set()
         self.objects = ObjectRegistry(self)
         self.saved = SavedStates()
+        self.audit: TokenAudit = SILENT
         self._config = config
         self._ec_point: str = options.get("ec_point", config.ec_point)
         self._mechanisms: dict[int, tuple[int, int, int]] | None = None
@@ -231,6 +235,7 @@ class Token:
 
     # Login and PINs
 
+    @recorded_login(events.LOGIN)
     async def login(self, session: Session, user: int, pin: bytearray) -> None:
         """Log in ``CKU_SO`` or ``CKU_USER`` (``C_Login``)."""
         if user not in (ck.CKU_SO, ck.CKU_USER):
@@ -260,6 +265,7 @@ class Token:
         if not holds_login():
             await give_back(self, self._forget_login())
 
+    @recorded_login(events.LOGIN_FOR_USE)
     async def check_pin(self, pin: bytearray, operation: BoundOperation | None = None) -> None:
         """Check the PIN of the one who is logged in, for a key that wants it at each use.
 
@@ -282,11 +288,13 @@ class Token:
         """Log out; private objects are gone from sight and their secrets from memory (``C_Logout``)."""
         if self.login_state is None:
             raise UserNotLoggedIn()
+        user = self.login_state
         references = self._forget_login()
         try:
             await give_back(self, references)
         finally:
             await self.store.logout()
+            self.audit.tell(events.LOGOUT, user=user)
 
     def _forget_login(self) -> list[bytes]:
         """Forget what only the login could see; return the references that are to be given back."""
@@ -297,6 +305,7 @@ class Token:
             operation.expire()
         return references
 
+    @recorded_login(events.SET_USER_PIN)
     async def init_pin(self, session: Session, pin: bytearray) -> None:
         """Set the user's PIN, as security officer (``C_InitPIN``)."""
         if not self.so_logged_in:
@@ -307,6 +316,7 @@ class Token:
         await self._check_writable()
         await self.store.init_pin(pin)
 
+    @recorded_login(events.CHANGE_PIN)
     async def set_pin(self, session: Session, old: bytearray, new: bytearray) -> None:
         """Change the PIN of the one who is logged in, of the user when nobody is (``C_SetPIN``)."""
         if not session.read_write:
@@ -319,6 +329,7 @@ class Token:
         await self._check_writable()
         await self.store.set_pin(user, old, new)
 
+    @recorded_login(events.INITIALIZE)
     async def initialize(self, pin: bytearray, label: str) -> None:
         """Make the token anew (``C_InitToken``).
 
@@ -354,6 +365,9 @@ class Token:
     def drop_session(self, session: Session) -> list[bytes]:
         """Do the same without the adapter; return the references that are to be given back."""
         self.sessions.pop(session.handle, None)
+        if session.objects:
+            gone = f"{len(session.objects)} session objects, with their session"
+            self.audit.tell(events.DESTROY, session.handle, detail=gone)
         return self.objects.end_session(session)
 
     def forget(self) -> tuple[list[bytes], bool]:
@@ -364,6 +378,8 @@ class Token:
         self.saved.clear()
         for operation in list(self.operations):
             operation.close()
+        if self.login_state is not None:
+            self.audit.tell(events.LOGOUT)
         logged_in, self.login_state = self.login_state is not None, None
         self.epoch += 1
         return self.objects.forget_all(), logged_in

@@ -50,7 +50,19 @@ cdef CK_RV inside(work_t work, Call *call) noexcept with gil:
     try:
         return work(call)
     except BaseException as error:
+        record_failure(call, error)
         return translate(error)
+
+
+cdef void record_failure(Call *call, object error) noexcept:
+    """Record what an adapter failed with and what nobody expected, where the core has not seen it itself."""
+    try:
+        if CORE is None or FORKED or isinstance(error, KeyboardInterrupt):
+            return
+        handle = 0 if call.session == NULL else call.session.handle
+        CORE.record_failure(None if call.slot == NULL else call.slot.id, handle, error)
+    except BaseException:
+        pass  # the trail has said in the log what is wrong with it
 
 
 cdef CK_RV translate(object error) noexcept:

@@ -107,6 +107,8 @@ cdef CK_RV quick_begin(Call *call) noexcept nogil:
     memo = ferro_session_memo(call.session, call.operation, call.key, parameter.mechanism.mechanism)
     if memo == NULL or not SHAPES[memo.decision.parameter](&parameter):
         return FERRO_ASK
+    if ferro_ring_broken(memo.decision.subject.ring):
+        return FERRO_ASK  # the core tries whether its uses can be recorded again
     if memo.decision.kernel.begin(memo.decision.function, &parameter.mechanism, memo.decision.key, &memo.op) != CKR_OK:
         return FERRO_ASK  # the core says what is wrong, or another engine does it
     operation.object = memo
@@ -166,6 +168,8 @@ cdef CK_RV quick_transform(Call *call) noexcept nogil:
         return bounded(call, operation, rv, length, FERRO_HELD_ONCE)
     length = call.out_length[0]
     rv = memo.decision.kernel.once(memo.op, call.data, call.data_length, call.out, &length)
+    if rv != CKR_BUFFER_TOO_SMALL:
+        rv = noted(call, memo, rv, FERRO_USE_WHOLE, length if rv == CKR_OK else 0)
     if rv == CKR_OK or rv == CKR_BUFFER_TOO_SMALL:
         call.out_length[0] = length
     return settle(operation, rv)
@@ -219,9 +223,12 @@ cdef CK_RV compute(
     Call *call, ferro_operation *operation, int phase, unsigned char *out, size_t *made
 ) noexcept nogil:
     cdef ferro_memo *memo = memo_of(operation)
+    cdef CK_RV rv
     if phase == FERRO_HELD_FINISH:
-        return memo.decision.kernel.finish(memo.op, out, made)
-    return memo.decision.kernel.once(memo.op, call.data, call.data_length, out, made)
+        rv = memo.decision.kernel.finish(memo.op, out, made)
+    else:
+        rv = memo.decision.kernel.once(memo.op, call.data, call.data_length, out, made)
+    return noted(call, memo, rv, part_of(operation), made[0] if rv == CKR_OK and out == call.out else 0)
 
 
 cdef CK_RV quick_parts(Call *call, ferro_operation *operation) noexcept nogil:
@@ -252,6 +259,8 @@ cdef CK_RV quick_update(Call *call) noexcept nogil:
         return CKR_OK
     length = call.out_length[0]
     rv = memo.decision.kernel.update(memo.op, call.data, call.data_length, call.out, &length)
+    if rv != CKR_BUFFER_TOO_SMALL and operation.phase == FERRO_FRESH:
+        rv = noted(call, memo, rv, FERRO_USE_FIRST, length if rv == CKR_OK else 0)
     if rv != CKR_OK and rv != CKR_BUFFER_TOO_SMALL:
         return refused(operation, rv)
     call.out_length[0] = length
@@ -294,6 +303,8 @@ cdef CK_RV quick_finish(Call *call) noexcept nogil:
         return bounded(call, operation, rv, length, FERRO_HELD_FINISH)
     length = call.out_length[0]
     rv = memo.decision.kernel.finish(memo.op, call.out, &length)
+    if rv != CKR_BUFFER_TOO_SMALL:
+        rv = noted(call, memo, rv, part_of(operation), length if rv == CKR_OK else 0)
     if rv == CKR_OK or rv == CKR_BUFFER_TOO_SMALL:
         call.out_length[0] = length
     return settle(operation, rv)
@@ -320,8 +331,8 @@ cdef CK_RV quick_check(Call *call, bint given, bint in_one) noexcept nogil:
     elif memo.decision.kernel.multi_part(memo.op):
         rv = memo.decision.kernel.finish_verify(memo.op, signature, length)
     else:
-        rv = CKR_FUNCTION_NOT_SUPPORTED
-    return refused(operation, rv)
+        return refused(operation, CKR_FUNCTION_NOT_SUPPORTED)
+    return refused(operation, noted(call, memo, rv, FERRO_USE_WHOLE, 0))
 
 
 cdef CK_RV quick_verify_in_one(Call *call) noexcept nogil:

@@ -95,6 +95,8 @@ cdef object remember(Call *call, Moment *before, object bound):
         look_behind(call.slot.id, True)
         if not before.settled:
             return
+    if not subject_of(&decision.subject, bound):
+        return
     if SHAPES[decision.parameter] == NULL or kernel.serves(decision.function, decision.mechanism) != CKR_OK:
         return
     if key is not None:

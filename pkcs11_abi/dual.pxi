@@ -60,6 +60,11 @@ cdef CK_RV both_work(Call *call) except *:
         if rv != CKR_OK or call.out == NULL:
             return rv
         result = with_input(call, bound.update)
+        if cipher.kind == FERRO_KERNEL and cipher.phase == FERRO_FRESH:
+            rv = noted(call, memo_of(cipher), CKR_OK, FERRO_USE_FIRST, 0)
+            if rv != CKR_OK:
+                drop_operation(cipher)
+                return rv
         cipher.phase = FERRO_PARTS
     except BaseException:
         drop_operation(cipher)

@@ -50,6 +50,8 @@ cdef CK_RV initialize(Call *call) except *:
     started = Core(configuration(arguments))
     started.runtime.allowed = arguments == NULL or not arguments.flags & CKF_LIBRARY_CANT_CREATE_OS_THREADS
     started.config.threads = started.runtime.allowed
+    started.audit.threads = started.runtime.allowed
+    started.audit.make_carrier = carriers(started.audit.settings)
     try:
         step(started.start())
         CORE = started
@@ -130,6 +132,7 @@ cdef CK_RV C_Finalize(CK_VOID_PTR pReserved) noexcept nogil:
     rv = cross(finalize, &call)
     ferro_handles_kill_all()
     ferro_slots_reset(0)
+    ferro_wipe_stack()
     return rv
 
 

@@ -26,6 +26,7 @@ include "bridge.pxi"        # the interpreter: attach, step a coroutine, errors 
 include "params.pxi"        # CK_MECHANISM and its parameter in
 include "marshal.pxi"       # templates in and out, handles, output
 include "decisions.pxi"     # what the core decided, remembered
+include "auditing.pxi"      # uses of keys, recorded
 include "computing.pxi"     # operations that need no Python
 include "recipes.pxi"       # session objects that need no Python until they are looked at
 include "pending.pxi"       # calls that return before they are done

@@ -45,11 +45,29 @@ cdef ferro_recipe *recipe_for(Call *call, CK_FLAGS function) noexcept nogil:
 cdef CK_RV give_out(Call *call, ferro_recipe *recipe, CK_RV rv, ferro_kernel_generated *made) noexcept nogil:
     """Give out what was made, or leave it to the core to say what is wrong."""
     cdef CK_OBJECT_HANDLE *places[2]
+    cdef CK_FLAGS function = recipe.function
+    cdef CK_MECHANISM_TYPE mechanism = recipe.mechanism if function != FERRO_CREATE else NO_MECHANISM
+    cdef char base_id[40]
+    cdef int half
     if rv != CKR_OK:
         ferro_recipe_release(recipe)
         return FERRO_ASK
+    memcpy(base_id, recipe.base_id, sizeof(base_id))
     places[0], places[1] = call.made, call.second_made
-    return ferro_draft_hand_out(recipe, made, call.session, places)
+    rv = ferro_draft_hand_out(recipe, made, call.session, places)
+    if rv != CKR_OK:
+        return rv
+    if function == CKF_DERIVE:
+        rv = noted_object(call, EVENT_DERIVE, mechanism, base_id)
+    for half in range(2):
+        if rv == CKR_OK and places[half] != NULL:
+            rv = noted_object(call, EVENT_CREATE, mechanism, NULL)
+    if rv != CKR_OK:  # what cannot be recorded is not left behind
+        for half in range(2):
+            if places[half] != NULL:
+                ferro_draft_destroy(call.slot, places[half][0])
+                places[half][0] = 0
+    return rv
 
 
 cdef CK_RV quick_generate(Call *call, CK_FLAGS function) noexcept nogil:
@@ -59,6 +77,8 @@ cdef CK_RV quick_generate(Call *call, CK_FLAGS function) noexcept nogil:
     cdef CK_RV rv
     if recipe == NULL or call.session.flags & CKF_ASYNC_SESSION:
         return FERRO_ASK
+    if not recordable(call.slot):
+        return give_out(call, recipe, FERRO_ASK, NULL)
     memset(&mechanism, 0, sizeof(mechanism))
     mechanism.mechanism = recipe.mechanism
     rv = recipe.kernel.generate(&mechanism, &recipe.material, &made)
@@ -90,7 +110,7 @@ cdef CK_RV quick_derive(Call *call) noexcept nogil:
     recipe = recipe_for(call, CKF_DERIVE)
     if recipe == NULL:
         return FERRO_ASK
-    if ferro_decisions_find(call.slot, call.key, recipe.mechanism, CKF_DERIVE, &decision, &stamp):
+    if recordable(call.slot) and ferro_decisions_find(call.slot, call.key, recipe.mechanism, CKF_DERIVE, &decision, &stamp):
         # What the base key's attributes decide about the new key was taken over at this generation.
         if decision.kernel == recipe.kernel and (not recipe.on_token or decision.generation == recipe.generation):
             rv = recipe.kernel.derive_key(&parameter.mechanism, decision.key, recipe.length, &made)
@@ -116,6 +136,8 @@ cdef CK_RV quick_create(Call *call) noexcept nogil:
     call.template = given
     if recipe == NULL:
         return FERRO_ASK
+    if not recordable(call.slot):
+        return give_out(call, recipe, FERRO_ASK, NULL)
     material.attributes, material.count = values, 0
     for i in range(call.count):
         if template[i].type == CKA_LABEL or template[i].type == CKA_ID or template[i].type == CKA_VALUE:
@@ -130,7 +152,9 @@ cdef CK_RV quick_create(Call *call) noexcept nogil:
 
 cdef CK_RV quick_destroy(Call *call) noexcept nogil:
     """A draft may be destroyed by every session: its recipe says so, and private ones end with the login."""
-    return CKR_OK if ferro_draft_destroy(call.slot, call.key) else FERRO_ASK
+    if not recordable(call.slot) or not ferro_draft_destroy(call.slot, call.key):
+        return FERRO_ASK
+    return noted_object(call, EVENT_DESTROY, NO_MECHANISM, NULL)
 
 
 # Bring in.
@@ -254,7 +278,7 @@ cdef bint learn_recipe(
     finally:
         for template in templates:
             wipe_values(template)
-    if known is None or (base is not None and not remember_base(call, &before, known)):
+    if known is None or not recorded_slot(call.slot) or (base is not None and not remember_base(call, &before, known)):
         return False
     recipe = ferro_recipe_make(packed)
     if recipe == NULL:
@@ -264,6 +288,7 @@ cdef bint learn_recipe(
     recipe.epoch, recipe.generation = before.epoch, before.generation
     if base is not None:
         recipe.base, recipe.on_token = call.key, known.on_token
+        keep_name(recipe.base_id, sizeof(recipe.base_id), known.base_id)
     recipe.halves = len(known.private)
     for half, is_private in enumerate(known.private):
         recipe.is_private[half] = is_private

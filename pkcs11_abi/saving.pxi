@@ -173,7 +173,9 @@ cdef object saved_part(Call *call, object session, int place):
         key = None
         if place != FERRO_DIGEST:
             key = object_id(call.session, memo.decision.handle, errors.OperationNotInitialized)
-        bound = drive(call, core().bind(session, copy_of(memo.decision.kernel, memo.op), key))
+        function = ferro_operation_flag(place)
+        kept = copy_of(memo.decision.kernel, memo.op)
+        bound = drive(call, core().bind(session, kept, key, function, memo.decision.mechanism))
     return Part(place, operation.phase, bound, signature)
 
 

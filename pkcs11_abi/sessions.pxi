@@ -56,6 +56,7 @@ cdef void end_login(Call *call) noexcept nogil:
     cross(log_out_if_pending, call)
     ferro_sessions_forget_slot(call.slot)  # whoever told the core
     ferro_slot_leave(call.slot)
+    ferro_wipe_stack()
 
 
 cdef CK_RV log_out_if_pending(Call *call) except *:

@@ -24,6 +24,8 @@ cdef struct Call:
     CK_OBJECT_HANDLE *made
     CK_OBJECT_HANDLE *second_made
     CK_ULONG number
+    ferro_entry *entry  # what could not be recorded without Python, and whom to ask
+    void *owner
 
 
 cdef void clear(Call *call) noexcept nogil:
@@ -142,7 +144,10 @@ cdef CK_RV begin(
     clear(&call)
     call.mechanism = mechanism
     call.key = key
-    return alone(handle, operation, &call, begin_work, quick_begin)
+    cdef CK_RV rv = alone(handle, operation, &call, begin_work, quick_begin)
+    if not call.quick:
+        ferro_wipe_stack()  # a key may have been unsealed
+    return rv
 
 
 cdef CK_RV begin_work(Call *call) except *:

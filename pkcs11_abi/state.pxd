@@ -5,6 +5,7 @@ from pkcs11_abi.functions cimport CK_FUNCTION_LIST_3_2
 
 cdef extern from "wipe.h" nogil:
     void ferro_wipe(void *memory, size_t length)
+    void ferro_wipe_stack()
     unsigned char *ferro_copy(const void *source, size_t length)
     void ferro_wipe_free(void *memory, size_t length)
 
@@ -59,6 +60,58 @@ cdef extern from "ferrohsm_kernel.h" nogil:
     # The slots that this ABI needs for drafts (recipes.h).
     bint makes_drafts "FERRO_KERNEL_MAKES"(const ferro_kernel *kernel)
 
+cdef extern from "ring.h" nogil:
+    const int FERRO_USE_EACH
+    const int FERRO_USE_COUNTED
+    const int FERRO_USE_SAMPLED
+    const int FERRO_USE_WHOLE
+    const int FERRO_USE_FIRST
+    const int FERRO_USE_LAST
+    const int FERRO_NOTED
+    const int FERRO_NOTED_UNATTENDED
+    const int FERRO_NOT_NOTED
+
+    ctypedef struct ferro_entry:
+        pass
+
+    ctypedef struct ferro_ring:
+        void *owner
+
+    ctypedef struct ferro_subject:
+        ferro_ring *ring
+        char chain[32]
+        char object[40]
+
+    ctypedef struct ferro_tally:
+        pass
+
+    ctypedef struct ferro_use:
+        CK_SESSION_HANDLE session
+        CK_SLOT_ID slot
+        CK_MECHANISM_TYPE mechanism
+        CK_RV result
+        unsigned event
+        int user
+        int part
+
+    ferro_ring *ferro_ring_make(
+        void *memory, size_t size, int mode, unsigned long long sample, int sync
+    )
+    void ferro_ring_free(ferro_ring *ring)
+    int ferro_ring_push(ferro_ring *ring, const ferro_entry *entry, void *number)
+    int ferro_ring_note_made(
+        ferro_ring *ring, const ferro_subject *subject, const ferro_use *use, ferro_entry *entry
+    )
+    int ferro_ring_note(
+        ferro_ring *ring, const ferro_subject *subject, ferro_tally *tally, const ferro_use *use, ferro_entry *entry
+    )
+    unsigned long long ferro_ring_close(ferro_ring *ring, unsigned long long number)
+    int ferro_ring_broken(const ferro_ring *ring)
+    void ferro_ring_set_broken(ferro_ring *ring, int broken)
+    int ferro_ring_wait(ferro_ring *ring, unsigned milliseconds)
+    int ferro_ring_attend(ferro_ring *ring, int begin)
+    void ferro_ring_stop(ferro_ring *ring)
+
 cdef extern from "slots.h" nogil:
     const int FERRO_NOBODY
     const int FERRO_SO
@@ -92,6 +145,7 @@ cdef extern from "slots.h" nogil:
         CK_ULONG max_sessions
 
     unsigned long long ferro_slot_stamp(ferro_slot *slot)
+    int ferro_slot_login(ferro_slot *slot)
     void ferro_slot_born(ferro_slot *slot)
     const ferro_kernel *ferro_slot_kernel(ferro_slot *slot)
     int ferro_slot_settled(ferro_slot *slot, unsigned long long *number)
@@ -117,6 +171,8 @@ cdef extern from "slots.h" nogil:
     void ferro_slots_interrupt()
     void ferro_slots_resume()
     void ferro_slots_reset(int forked)
+    void ferro_slot_recorded(ferro_slot *slot, const ferro_subject *subject)
+    int ferro_slot_subject(ferro_slot *slot, ferro_subject *subject)
 
 cdef extern from "arrivals.h" nogil:
     const int FERRO_ARRIVED
@@ -148,11 +204,13 @@ cdef extern from "decisions.h" nogil:
         int on_token
         unsigned long long epoch
         unsigned long long generation
+        ferro_subject subject
 
     ctypedef struct ferro_memo:
         ferro_decision decision
         unsigned long long stamp
         ferro_kernel_op *op
+        ferro_tally tally
 
     int ferro_decisions_find(
         ferro_slot *slot, CK_OBJECT_HANDLE handle, CK_MECHANISM_TYPE mechanism, CK_FLAGS function,
@@ -297,6 +355,7 @@ cdef extern from "recipes.h" nogil:
         int is_private[2]
         const ferro_kernel *kernel
         size_t length
+        char base_id[40]
         ferro_kernel_material material
 
     ctypedef struct ferro_packed:

@@ -421,6 +421,10 @@ class Access:
 
     # The end
 
+    def audit_name(self) -> tuple[str, str]:
+        """Return the data directory and the name of the token's chain in the audit."""
+        return os.path.dirname(os.path.dirname(self.path)), self.serial
+
     def database(self) -> tuple[Database, PublicKeys]:
         """Return what a backup copies."""
         return self._open()

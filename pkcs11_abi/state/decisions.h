@@ -16,6 +16,7 @@
 #define FERROHSM_STATE_DECISIONS_H
 
 #include "ferrohsm_kernel.h"
+#include "ring.h"
 #include "slots.h"
 
 /* No return value of the standard's: the core has to be asked. */
@@ -34,12 +35,14 @@ typedef struct ferro_decision {
     unsigned long long epoch;      /* the slot's login epoch */
     unsigned long long generation; /* the store's, when on_token */
     unsigned long long expires;    /* milliseconds, when on_token */
+    ferro_subject subject;         /* what is recorded of its uses */
 } ferro_decision;
 
 typedef struct ferro_memo {
     ferro_decision decision; /* kernel NULL: none */
     unsigned long long stamp;
     ferro_kernel_op *op;
+    ferro_tally tally;
 } ferro_memo;
 
 /* Look a decision up; its key is retained for the caller. `stamp` is the slot's as it was before. Returns 0 when there

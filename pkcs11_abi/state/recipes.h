@@ -36,6 +36,7 @@ typedef struct ferro_recipe {
     int is_private[2];             /* the public key of a pair is the first */
     const ferro_kernel *kernel;
     size_t length;                 /* CKF_DERIVE: bytes wanted */
+    char base_id[40];              /* CKF_DERIVE: CKA_UNIQUE_ID of the base key */
     /* What `generate` is asked for. */
     ferro_kernel_attribute attributes[2];
     unsigned char values[64];

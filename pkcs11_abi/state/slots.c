@@ -372,6 +372,24 @@ void ferro_slots_resume(void)
     ferro_unlock(&mutex);
 }
 
+void ferro_slot_recorded(ferro_slot *slot, const ferro_subject *subject)
+{
+    ferro_lock(&mutex);
+    memcpy(slot->chain, subject->chain, sizeof slot->chain);
+    atomic_store(&slot->ring, subject->ring);
+    ferro_unlock(&mutex);
+}
+
+int ferro_slot_subject(ferro_slot *slot, ferro_subject *subject)
+{
+    memset(subject, 0, sizeof *subject);
+    subject->ring = atomic_load_explicit(&slot->ring, memory_order_acquire);
+    if (subject->ring == NULL)
+        return 0;
+    memcpy(subject->chain, slot->chain, sizeof subject->chain);
+    return 1;
+}
+
 void ferro_slots_reset(int forked)
 {
     ferro_slot *slot;
@@ -392,6 +410,7 @@ void ferro_slots_reset(int forked)
         slot->sessions = slot->rw_sessions = 0;
         atomic_store(&slot->kernel, NULL);
         atomic_store(&slot->words, NULL);
+        atomic_store(&slot->ring, NULL);
     }
     ferro_unlock(&mutex);
 }

@@ -10,6 +10,7 @@
 
 #include "ferrohsm_kernel.h"
 #include "pkcs11.h"
+#include "ring.h"
 
 enum { FERRO_NOBODY = -1, FERRO_SO = 0, FERRO_USER = 1 };
 
@@ -43,6 +44,9 @@ typedef struct ferro_slot {
     /* The store's generation in shared memory, or NULL: the numbers of the commit that was begun and of the one that is
      * done, and whether the token is gone. */
     _Atomic(const _Atomic unsigned long long *) words;
+    /* Where the coming and going of objects is recorded that only the handle table knows, or ring NULL. */
+    _Atomic(ferro_ring *) ring;
+    char chain[32];
     struct ferro_slot *next;
     /* Moves with every object that this process makes, so that no search that is kept misses one. Written and read without
      * a lock; it has to stay the last, for copies end before it. */
@@ -84,6 +88,8 @@ static inline const ferro_kernel *ferro_slot_kernel(ferro_slot *slot)
 {
     return atomic_load_explicit(&slot->kernel, memory_order_acquire);
 }
+
+static inline int ferro_slot_login(ferro_slot *slot) { return atomic_load_explicit(&slot->login, memory_order_relaxed); }
 
 /* The number of the store's last commit. Returns 0 when it is not certain: then the store has to be asked. */
 static inline int ferro_slot_settled(ferro_slot *slot, unsigned long long *number)
@@ -144,6 +150,10 @@ void ferro_slot_end_init(ferro_slot *slot);
 int ferro_slots_wait(unsigned milliseconds);
 void ferro_slots_interrupt(void);
 void ferro_slots_resume(void);
+
+/* Where the slot's drafts are recorded. `subject` returns 0 when they are not. */
+void ferro_slot_recorded(ferro_slot *slot, const ferro_subject *subject);
+int ferro_slot_subject(ferro_slot *slot, ferro_subject *subject);
 
 /* Forget logins, sessions, events and the list (C_Finalize); and in the child of a fork, locks as well. */
 void ferro_slots_reset(int forked);

@@ -26,6 +26,17 @@ static inline void ferro_wipe(void *memory, size_t length)
 #endif
 }
 
+/* Overwrite what deeper calls left on this thread's stack: ciphers leave blocks of what they deciphered there. */
+#if defined(__GNUC__)
+__attribute__((noinline, unused))
+#endif
+static void ferro_wipe_stack(void)
+{
+    unsigned char room[32768];
+
+    ferro_wipe(room, sizeof room);
+}
+
 /* A copy in memory of our own, or NULL when there is none; an empty copy is a valid pointer too. */
 static inline unsigned char *ferro_copy(const void *from, size_t length)
 {

@@ -123,6 +123,10 @@ def test_a_read_only_root(ferrohsm, home, need):
 
     (view,) = [v for v in json.loads(frozen(f"{words} token list --json").stdout)["tokens"] if not v["free"]]
     assert view == {**made, "write_protected": True}
+    closed = frozen(f"{words} object list --pin-env PIN", code=1).stderr
+    assert "the audit cannot be written" in closed
+    with (home.directory / "ferrohsm.toml").open("a") as file:
+        file.write('\n[audit]\non_failure = "open"\n')
     listed = json.loads(frozen(f"{words} object list --pin-env PIN --json").stdout)
     assert [shape["label"] for shape in listed["objects"]] == ["k"]
     said = frozen(f"{words} key generate aes --pin-env PIN", code=1).stderr

@@ -78,6 +78,8 @@ def test_a_read_only_token_lists_logs_in_and_signs(
     mounted: tuple[Token, Path], mount: Callable[[str, Path], None]
 ) -> None:
     token, place = mounted
+    with (token.directory / "ferrohsm.toml").open("a") as file:
+        file.write('\n[audit]\non_failure = "open"\n')
     mount("remount,ro", place)
     message = token.directory / "message"
     signature = token.directory / "signature"

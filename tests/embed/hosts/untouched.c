@@ -116,7 +116,9 @@ static void run(const picture *before, int threads)
     compare(before, "after C_Initialize");
     work_once();
     compare(before, "after a signature");
-    CHECK(threads_without_signals(0) == threads);
+    /* One more writes the audit, for a moment. */
+    int seen = threads_without_signals(0);
+    CHECK(seen == threads || seen == threads + 1);
     OK(p11->C_Finalize(NULL));
     compare(before, "after C_Finalize");
     /* Python's join returns a moment before the thread is gone. */
