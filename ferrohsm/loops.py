@@ -28,6 +28,7 @@ CONCURRENCY = 64  # calls at work at once
 QUEUE = 1024  # calls that wait for that; one more is refused
 GRACE = 1.0  # seconds after which a call that ignores its end no longer counts as one at work
 _STOP_SECONDS = 1.0
+_COMPLAINING = 1.0  # seconds between two lines about tasks that an adapter has made and nobody awaits
 
 
 class Call:
@@ -115,6 +116,15 @@ class Call:
         if self._settle(None, error):
             self._loop.post(self._end_task)
 
+    def discard(self) -> None:
+        """Close the coroutine if it was never begun and will not be: nobody takes it any more."""
+        coroutine, self._coroutine = self._coroutine, None
+        if coroutine is not None:
+            try:
+                coroutine.close()
+            except ValueError:
+                """It was begun this very moment."""
+
     def _settle(self, value: Any, error: BaseException | None) -> bool:
         with self._loop.lock:
             try:
@@ -135,9 +145,8 @@ class Call:
         if self._task is not None:
             self._task.cancel()
             self._loop.disown_later(self)
-        elif self._coroutine is not None and not self._begun:
-            coroutine, self._coroutine = self._coroutine, None
-            coroutine.close()
+        elif not self._begun:
+            self.discard()
 
     async def _carry(self) -> None:
         """Run the coroutine and end the call with what comes of it."""
@@ -182,6 +191,8 @@ class LoopThread:
         self.calls: set[Call] = set()
         self._arrived: deque[Call | Callable[[], object]] = deque()
         self._waiting: deque[Call] = deque()
+        self._begun: set[Call] = set()
+        self._complained = 0.0
         self._at_work = 0
         self._stubborn = 0
         self._woken = False
@@ -284,6 +295,7 @@ class LoopThread:
         self.abandoned = True
         for call in list(self.calls):
             call.give_up(error)
+        self._discard()
         self._arrived.append(self._halt)
         self._wake()
 
@@ -305,6 +317,11 @@ class LoopThread:
         if thread.is_alive():
             self.abandon(FunctionCanceled())
         return not thread.is_alive()
+
+    def _discard(self) -> None:
+        for one in [*list(self._arrived), *list(self._waiting), *list(self._begun)]:
+            if type(one) is Call:
+                one.discard()
 
     def _wake(self) -> None:
         with self.lock:
@@ -361,14 +378,14 @@ class LoopThread:
         assert self._loop is not None
         self._at_work += 1
         call._begun = True
+        self._begun.add(call)
         call._task = task = self._loop.create_task(call._carry())
         task.add_done_callback(lambda _: self._ended(call))
 
     def _ended(self, call: Call) -> None:
         call._task = None
-        coroutine, call._coroutine = call._coroutine, None
-        if coroutine is not None:  # given up between its task's making and its first step
-            coroutine.close()
+        call.discard()  # a task that was cancelled at once has not begun its coroutine
+        self._begun.discard(call)
         if call._begun:
             call._begun = False
             self._left()
@@ -406,11 +423,14 @@ class LoopThread:
                     log.failure("an adapter's callback failed", error, thread=self.name)
             self._stopping = True
             self._finish(loop)
+        except Exception as error:
+            log.failure("an adapter's tasks could not be ended", error, thread=self.name)
         finally:
             with self.lock:
                 self._write = None
             for call in list(self.calls):
                 call.give_up(FunctionCanceled())
+            self._discard()
             self._arrived.clear()
             loop.close()
             close()
@@ -421,13 +441,15 @@ class LoopThread:
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()
-        if left:
+        if left and not self.abandoned:
+            self._arrived.clear()
             loop.run_until_complete(asyncio.wait(left, timeout=_STOP_SECONDS))
 
     def _complain(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Write what asyncio has to say into our log, not into the host's."""
+        """Write what asyncio has to say into our log, not into the host's, and of a flood the beginning."""
         error = context.get("exception")
-        if isinstance(error, BaseException):
+        if isinstance(error, BaseException) and monotonic() - self._complained > _COMPLAINING:
+            self._complained = monotonic()
             log.failure("a task of an adapter failed", error, thread=self.name)
 
 
