@@ -376,6 +376,9 @@ class LoopThread:
 
     def _begin(self, call: Call) -> None:
         assert self._loop is not None
+        if self.abandoned or self._stopping:
+            call.discard()
+            return
         self._at_work += 1
         call._begun = True
         self._begun.add(call)
@@ -441,7 +444,7 @@ class LoopThread:
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()
-        if left and not self.abandoned:
+        if left:
             self._arrived.clear()
             loop.run_until_complete(asyncio.wait(left, timeout=_STOP_SECONDS))
 
