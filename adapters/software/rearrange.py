@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Key
+from ferrohsm.attribute_kinds import FALSE, TRUE
 from ferrohsm.errors import KeySizeRange, MechanismParamInvalid, TemplateIncomplete
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
@@ -15,12 +16,17 @@ from ferrohsm_adapters.software.derive import derived_key, wanted_length
 from ferrohsm_adapters.software.material import secret_value
 from ferrohsm_adapters.software.operation import wipe
 
+# The fewest bytes that a derived key has of a key which may not leave: each shorter piece could be found by
+# trying, and one piece after the other gives the whole.
+FEWEST_BYTES = 14
+
 _XOFS = {"shake128": 32, "shake256": 64}  # bytes, where the template does not say
 
 
 def rearranged(mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
     """Return the attributes of a key made of the base key's bits and what the parameter brings."""
     value, parameter = secret_value(base), mechanism.parameter
+    _check_pieces(mechanism, base, attributes)
     if mechanism.type == ck.CKM_EXTRACT_KEY_FROM_KEY:
         return derived_key(_extracted(value, parameter, attributes), attributes, leading=True)
     if mechanism.type == ck.CKM_CONCATENATE_BASE_AND_KEY:
@@ -35,6 +41,34 @@ def rearranged(mechanism: Mechanism, base: Key, attributes: Attributes) -> Attri
         if not made:
             raise MechanismParamInvalid("no data")
     return derived_key(made, attributes, leading=True)
+
+
+def _check_pieces(mechanism: Mechanism, base: Key, attributes: Attributes) -> None:
+    """Raise `KeySizeRange` when the new key would have a piece of a protected key that is too small a secret.
+
+    A key that is no longer than that is used whole, or not at all.
+    """
+    whole, parameter = len(secret_value(base)), mechanism.parameter
+    wanted = wanted_length(attributes)
+    pieces: list[tuple[Key, int]]
+    if mechanism.type == ck.CKM_EXTRACT_KEY_FROM_KEY:
+        pieces = [(base, whole if wanted is None else wanted)]
+    elif mechanism.type == ck.CKM_CONCATENATE_BASE_AND_KEY:
+        rest = len(secret_value(parameter.key)) if wanted is None else max(0, wanted - whole)
+        pieces = [(base, whole if wanted is None else wanted), (parameter.key, rest)]
+    elif mechanism.type == ck.CKM_CONCATENATE_BASE_AND_DATA:
+        pieces = [(base, whole if wanted is None else wanted)]
+    elif mechanism.type == ck.CKM_CONCATENATE_DATA_AND_BASE:
+        pieces = [(base, whole if wanted is None else max(0, wanted - len(parameter)))]
+    else:
+        pieces = [(base, min(len(parameter), whole if wanted is None else wanted))]
+    for key, length in pieces:
+        if 0 < length < min(FEWEST_BYTES, len(secret_value(key))) and _is_protected(key):
+            raise KeySizeRange("so few bytes of a key that may not leave would give it away")
+
+
+def _is_protected(key: Key) -> bool:
+    return key.attributes.get(ck.CKA_SENSITIVE) == TRUE or key.attributes.get(ck.CKA_EXTRACTABLE) == FALSE
 
 
 def _extracted(value: bytes | bytearray, first: int, attributes: Attributes) -> bytearray:

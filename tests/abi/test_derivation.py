@@ -75,6 +75,49 @@ def test_rearranged_bits_stay_as_protected_as_they_were(bed: Bed, type: int) -> 
     assert len(bed.p11.get(bed.session, made, ck.CKA_VALUE)) == 16
 
 
+def pieces(bed: Bed, base: int, length: int) -> list[tuple[int, Any, int]]:
+    """Return the ways to a key with `length` bytes of a base key: mechanism, parameter, CKA_VALUE_LEN."""
+    known = bed.secret(DERIVE, OPEN, EXTRACTABLE, value=bytes(20))
+    return [
+        (ck.CKM_EXTRACT_KEY_FROM_KEY, parameters.structure(3), length),
+        (ck.CKM_CONCATENATE_BASE_AND_DATA, parameters.string(b"known"), length),
+        (ck.CKM_CONCATENATE_DATA_AND_BASE, parameters.string(b"known"), length + 5),
+        (ck.CKM_XOR_BASE_AND_DATA, parameters.string(bytes(length)), length),
+        (ck.CKM_XOR_BASE_AND_DATA, parameters.string(bytes(32)), length),
+        (ck.CKM_CONCATENATE_BASE_AND_KEY, parameters.structure(known), length),
+    ]
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [(ck.CKA_SENSITIVE, True), (ck.CKA_EXTRACTABLE, False)],
+    ids=["sensitive", "not-extractable"],
+)
+def test_no_piece_of_a_protected_key_can_be_found_by_trying(bed: Bed, guard: tuple[int, bool]) -> None:
+    """One byte as a key of its own would be found by 256 MACs, and the next one after it."""
+    guarded, free = bed.secret(DERIVE, guard), bed.secret(DERIVE, OPEN, EXTRACTABLE)
+    for length in (1, 8, 13):
+        for type_, parameter, size in pieces(bed, guarded, length):
+            asked = (ck.CKA_VALUE_LEN, size)
+            assert bed.refusal(type_, guarded, parameter, asked) == "CKR_KEY_SIZE_RANGE"
+            assert bed.derive(type_, free, parameter, asked)  # its bytes can be read anyway
+    for type_, parameter, size in pieces(bed, guarded, 14):
+        assert bed.derive(type_, guarded, parameter, (ck.CKA_VALUE_LEN, size))
+    # The second key of a concatenation gives as many bytes, or none.
+    join, other = ck.CKM_CONCATENATE_BASE_AND_KEY, parameters.structure(guarded)
+    assert bed.refusal(join, free, other, (ck.CKA_VALUE_LEN, 33)) == "CKR_KEY_SIZE_RANGE"
+    assert bed.derive(join, free, other, (ck.CKA_VALUE_LEN, 32))
+    assert bed.derive(join, free, other, (ck.CKA_VALUE_LEN, 46))
+    # A DES key has 8 bytes, whatever the template says.
+    des = (ck.CKA_KEY_TYPE, ck.CKK_DES)
+    extract = ck.CKM_EXTRACT_KEY_FROM_KEY
+    assert bed.refusal(extract, guarded, parameters.structure(0), des) == "CKR_KEY_SIZE_RANGE"
+    # What is shorter itself is used whole.
+    short = bed.secret(DERIVE, guard, value=bytes(8))
+    assert bed.refusal(extract, short, parameters.structure(0), (ck.CKA_VALUE_LEN, 7)) == "CKR_KEY_SIZE_RANGE"
+    assert bed.derive(extract, short, parameters.structure(0), (ck.CKA_VALUE_LEN, 8))
+
+
 @pytest.mark.parametrize("guarded_first", [True, False])
 def test_either_key_protects_a_concatenation(bed: Bed, guarded_first: bool) -> None:
     guarded = bed.secret(DERIVE, (ck.CKA_SENSITIVE, True), (ck.CKA_EXTRACTABLE, False))
