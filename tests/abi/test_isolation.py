@@ -138,6 +138,10 @@ def apart(
     until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 3)
 
 
+stepped = pytest.mark.parametrize("apart", ["true"], indirect=True, ids=["stepped"])
+looped = pytest.mark.parametrize("apart", ["false"], indirect=True, ids=["looped"])
+
+
 def test_it_works(apart: Apart) -> None:
     p11, session = apart.p11, apart.user()
     key = p11.aes(session, (ck.CKA_TOKEN, True), (ck.CKA_LABEL, b"key"), (ck.CKA_EXTRACTABLE, True))
@@ -158,6 +162,7 @@ def test_it_works(apart: Apart) -> None:
     assert len(p11.whole("C_WrapKey", session, mechanism(ck.CKM_AES_KEY_WRAP), wrapping, key)) == 24
 
 
+@looped
 def test_the_process_has_nothing_of_the_host(apart: Apart) -> None:
     (child,) = apart.children()
     links = {entry.name: os.readlink(entry) for entry in Path(f"/proc/{child}/fd").iterdir()}
@@ -177,7 +182,11 @@ def test_the_process_has_nothing_of_the_host(apart: Apart) -> None:
     assert Path(f"/proc/{child}/maps").stat().st_uid == 0  # it can be traced by nobody but root
 
 
-@pytest.mark.parametrize("what", [b"crash", b"leave", b"hold", b"block"])
+@pytest.mark.parametrize(
+    ("apart", "what"),
+    [("true", b"crash"), ("false", b"leave"), ("true", b"hold"), ("false", b"hold"), ("false", b"block")],
+    indirect=["apart"],
+)
 def test_what_befalls_it_costs_the_call_and_the_sessions(apart: Apart, what: bytes) -> None:
     p11, session = apart.p11, apart.user()
     key = p11.aes(session, (ck.CKA_TOKEN, True), (ck.CKA_LABEL, b"kept"))
@@ -197,6 +206,7 @@ def test_what_befalls_it_costs_the_call_and_the_sessions(apart: Apart, what: byt
     assert apart.children() != [child]
 
 
+@stepped
 def test_the_slot_beside_it_goes_on(apart: Apart) -> None:
     p11 = apart.p11
     initialize_token(p11, apart.beside)
@@ -216,6 +226,7 @@ def test_the_slot_beside_it_goes_on(apart: Apart) -> None:
     assert slowest < 1
 
 
+@looped
 def test_a_killed_process_is_noticed_and_replaced(apart: Apart) -> None:
     session = apart.user()
     (child,) = apart.children()
@@ -226,6 +237,7 @@ def test_a_killed_process_is_noticed_and_replaced(apart: Apart) -> None:
     assert apart.digest(apart.user(), b"data") == "CKR_OK"
 
 
+@stepped
 def test_nonsense_and_errors_cost_the_call_only(apart: Apart) -> None:
     session = apart.user()
     for what in (b"lie", b"fail"):
