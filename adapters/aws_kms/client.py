@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
+from botocore import loaders
+from botocore import session as botocore_session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -27,6 +29,9 @@ from ferrohsm.errors import (
 
 ATTEMPTS = 3
 RANDOM_BYTES = 1024  # of one request
+
+# What boto3 reads about the services' interfaces; it takes a while and is the same for every client.
+_LOADER = loaders.create_loader()
 
 # What a request's refusal means, by the name that AWS gives it.
 _REFUSALS: dict[str, tuple[type[HsmError], str]] = {
@@ -70,7 +75,9 @@ class Kms:
             max_pool_connections=32,
         )
         try:
-            session = boto3.Session(profile_name=profile, region_name=region)
+            core = botocore_session.get_session()
+            core.register_component("data_loader", _LOADER)
+            session = boto3.Session(botocore_session=core, profile_name=profile, region_name=region)
             self._client: Any = session.client("kms", endpoint_url=endpoint, config=config)
         except (BotoCoreError, ValueError) as error:
             raise refusal(error) from None
