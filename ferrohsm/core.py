@@ -102,7 +102,7 @@ class Core:
                     member.info = describe(adapter)
                 else:
                     self._dispatch(member)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 member.fail("the slot's adapter cannot be opened", error)
 
     def set_going(self) -> None:

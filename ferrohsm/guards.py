@@ -203,7 +203,7 @@ class Guard:
         def guarded(*arguments: Any) -> Any:
             try:
                 value = getattr(inner, name)(*arguments)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise self._failed(error, where) from None
             if hasattr(value, "__await__"):
                 return self._awaited(value, check, where, arguments)
@@ -311,7 +311,7 @@ class GuardedOperation(Guard):
     def _close(self) -> None:
         try:
             self._inner.close()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._failed(error, "operation.close")
 
 

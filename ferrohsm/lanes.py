@@ -16,7 +16,7 @@ from ferrohsm import log
 from ferrohsm.errors import DeviceError, HsmError
 from ferrohsm.guards import GuardedSlot
 from ferrohsm.loops import CONCURRENCY
-from ferrohsm.registry import describe, make
+from ferrohsm.registry import describe, make, reason
 from ferrohsm.runtime import DEADLINE
 from ferrohsm.translation import from_adapter
 from ferrohsm.views import SlotView, view_of
@@ -166,7 +166,7 @@ class Lane:
         adapter: Any = self.member.adapter
         try:
             slots = list(await adapter.slots())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise from_adapter(error, adapter=self.member.section.adapter, call="slots") from None
         known = {slot.id: slot for slot, _ in self.found}
         found = []
@@ -177,7 +177,7 @@ class Lane:
             found.append((slot, await view_of(slot)))
         if loop is self.loop and not loop.abandoned:
             self._failures = 0
-            self.member.problem = None
+            self.member.problem = self.member.why = None
             self._publish(found)
 
     async def _open(self, loop: LoopThread) -> None:
@@ -208,6 +208,7 @@ class Lane:
         self._opened = False
         first = self.member.problem != why
         self.member.problem = why
+        self.member.why = None if error is None else reason(error)
         self._failures += 1
         pause = min(RETRY * 2.0 ** min(self._failures - 1, 16), LONGEST_RETRY)
         self._retry_at = monotonic() + pause

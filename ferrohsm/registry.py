@@ -34,7 +34,7 @@ class Member:
     adapter said when it was opened. `lane` is there for an adapter that is not inline, which comes and goes.
     """
 
-    __slots__ = ("adapter", "info", "lane", "problem", "section")
+    __slots__ = ("adapter", "info", "lane", "problem", "section", "why")
 
     def __init__(self, section: SlotSection) -> None:
         self.section = section
@@ -42,15 +42,39 @@ class Member:
         self.info: AdapterInfo | None = None
         self.lane: Lane | None = None
         self.problem: str | None = None
+        self.why: str | None = None  # what the adapter itself has said, for a person
 
     def fail(self, problem: str, error: BaseException) -> None:
         """Go on without it: the other slots work."""
         self.adapter = None
         self.problem = problem
+        self.why = reason(error)
         if isinstance(error, HsmError):
             log.event("error", problem, slot=self.section.name, adapter=self.section.adapter, why=str(error))
         else:
             log.failure(problem, error, slot=self.section.name, adapter=self.section.adapter)
+
+
+def reason(error: BaseException) -> str:
+    """Return an error for a person: a refusal's words, of any other its kind."""
+    return str(error) if isinstance(error, HsmError) else type(error).__name__
+
+
+def installed() -> list[dict[str, str]]:
+    """Return the installed adapters by name, from the packages' metadata: nothing is imported."""
+    found: dict[str, dict[str, str]] = {}
+    for entry in _entry_points():
+        package = entry.dist
+        found.setdefault(
+            entry.name,
+            {
+                "name": entry.name,
+                "package": "" if package is None else package.name,
+                "version": "" if package is None else package.version,
+                "entry_point": entry.value,
+            },
+        )
+    return [found[name] for name in sorted(found)]
 
 
 def load(config: Config) -> list[Member]:
@@ -62,7 +86,7 @@ def load(config: Config) -> list[Member]:
             member.adapter = make(section)
         except UnknownAdapterError as error:
             member.fail("the slot's adapter is not installed", error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             member.fail("the slot's adapter cannot be loaded", error)
         members.append(member)
     return members

@@ -10,7 +10,7 @@ from ferrohsm import config as configuration
 from ferrohsm import constants as ck
 from ferrohsm.cli.parser import Nouns, noun, verb
 from ferrohsm.cli.terminal import show
-from ferrohsm.settings import SETTINGS, Setting
+from ferrohsm.settings import SETTINGS, SLOT_SETTINGS, Setting
 
 
 def register(nouns: Nouns) -> None:
@@ -62,7 +62,8 @@ def as_json(config: configuration.Config) -> dict[str, Any]:
         source = getattr(config, row.section) if row.section else config
         holder[row.key] = _plain(row, getattr(source, row.key))
     document["slots"] = {
-        section.name: {"adapter": section.adapter, **section.options} for section in config.slots
+        section.name: {"adapter": section.adapter, **_lane(section), **section.options}
+        for section in config.slots
     }
     return document
 
@@ -80,8 +81,18 @@ def as_toml(config: configuration.Config) -> str:
         lines.append(f"# {row.key} =" if value is None else f"{row.key} = {_toml(value)}")
     for slot in config.slots:
         lines += ["", f"[slots.{_key(slot.name)}]", f"adapter = {_toml(slot.adapter)}"]
-        lines += [f"{_key(key)} = {_toml(value)}" for key, value in slot.options.items() if value is not None]
+        options = {**_lane(slot), **slot.options}
+        lines += [f"{_key(key)} = {_toml(value)}" for key, value in options.items() if value is not None]
     return "\n".join(lines) + "\n"
+
+
+def _lane(section: configuration.SlotSection) -> dict[str, Any]:
+    """Return what is set of the keys that every adapter's section may have."""
+    return {
+        row.key: getattr(section, row.key)
+        for row in SLOT_SETTINGS
+        if getattr(section, row.key) != row.default
+    }
 
 
 def _key(name: str) -> str:

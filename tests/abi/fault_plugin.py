@@ -235,6 +235,7 @@ def install(site: Path) -> None:
     (site / "ferrohsm_fault.py").write_text(Path(__file__).read_text())
     (site / "ferrohsm_unnamed.py").write_text("raise SystemExit('a plugin that no slot names was imported')")
     (site / "ferrohsm_broken.py").write_text("import there_is_no_such_module")
+    (site / "ferrohsm_leaving.py").write_text("raise SystemExit('this one leaves')")
     folder = site / "ferrohsm_fault-1.0.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: ferrohsm-fault\nVersion: 1.0\n")
@@ -243,4 +244,5 @@ def install(site: Path) -> None:
         "fault = ferrohsm_fault:Adapter\n"
         "unnamed = ferrohsm_unnamed:Adapter\n"
         "broken = ferrohsm_broken:Adapter\n"
+        "leaving = ferrohsm_leaving:Adapter\n"
     )

@@ -22,6 +22,7 @@ from bench import initialize_token
 from cryptoki import Cryptoki, TokenInfo, mechanism, template
 
 from ferrohsm import constants as ck
+from ferrohsm import lanes, loops
 
 CONFIGURATION = """\
 data_dir = "{data}"
@@ -265,8 +266,6 @@ def test_calls_that_never_end_do_not_use_up_the_adapter(pair: Pair) -> None:
 
 def test_the_queue_has_an_end(start: Callable[..., Path], library: Cryptoki, plugin: ModuleType) -> None:
     """What cannot be at work waits; beyond the queue a call is refused at once, with CKR_DEVICE_MEMORY."""
-    from ferrohsm import loops
-
     before, loops.QUEUE = loops.QUEUE, 3
     try:
         pair = Pair(library, start(deadline=1.5), plugin)
@@ -314,13 +313,14 @@ def test_finalize_with_a_hung_and_with_a_blocked_adapter(
 
 @pytest.mark.parametrize("way", ["hang_at_open", "fail_at_open"])
 def test_an_adapter_that_does_not_open(
-    start: Callable[..., Path], library: Cryptoki, plugin: ModuleType, way: str
+    start: Callable[..., Path], library: Cryptoki, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """Its slot is without a token, or not listed yet; the software slot is there."""
+    monkeypatch.setattr(lanes, "OPENING", 1.0)
     log = start(deadline=0.3, more=f"{way} = true")
     begin = time.monotonic()
     slots = library.slots()
-    assert time.monotonic() - begin < 7
+    assert time.monotonic() - begin < 3
     assert 77 not in slots and slots
     near = [slot for slot in slots if library.rv("C_GetTokenInfo", slot, TokenInfo()) == "CKR_OK"]
     assert len(near) == 1
@@ -340,14 +340,16 @@ def test_what_no_slot_names_is_never_imported(pair: Pair) -> None:
 def test_a_plugin_that_cannot_be_imported(
     start: Callable[..., Path], library: Cryptoki, plugin: ModuleType
 ) -> None:
-    log = start(more='[slots.other]\nadapter = "broken"\n[slots.third]\nadapter = "nowhere"')
+    others = ("broken", "nowhere", "leaving")
+    log = start(more="\n".join(f'[slots.{name}]\nadapter = "{name}"' for name in others))
     pair = Pair(library, log, plugin)
     assert pair.digest("well") == "CKR_OK"
     empty = set(library.slots()) - {77, pair.near}
     without = [s for s in empty if library.rv("C_GetTokenInfo", s, TokenInfo()) == "CKR_TOKEN_NOT_PRESENT"]
-    assert len(without) == 2
+    assert len(without) == 3
     lines = log.read_text().splitlines()
-    assert any("cannot be loaded" in line and '"other"' in line for line in lines)
+    assert any("cannot be loaded" in line and '"broken"' in line for line in lines)
+    assert any("cannot be loaded" in line and '"leaving"' in line for line in lines)
     assert any("not installed" in line and '"nowhere"' in line for line in lines)
 
 
