@@ -50,6 +50,7 @@ class ObjectRegistry:
         self._cache: dict[int, Entry] = {}  # oldest first
         self._built_in: dict[int, Entry] | None = None
         self._built_in_by_class: dict[int, list[Entry]] = {}
+        self._built_in_types: set[int] = set()
         self.changing = Turn(inline=token.inline)
 
     @property
@@ -58,12 +59,15 @@ class ObjectRegistry:
 
     def built_in(self) -> dict[int, Entry]:
         """Return the objects that the token has of itself: profiles, mechanisms, the clock."""
-        if self._built_in is None:
-            entries = (cls(next(_identities), made) for cls, made in built_in_objects(self._token))
-            self._built_in = {entry.oid: entry for entry in entries}
-            for entry in self._built_in.values():
-                self._built_in_by_class.setdefault(number(entry.attributes[ck.CKA_CLASS]), []).append(entry)
-        return self._built_in
+        with self._lock:
+            if self._built_in is None:
+                entries = [cls(next(_identities), made) for cls, made in built_in_objects(self._token)]
+                for entry in entries:
+                    object_class = number(entry.attributes[ck.CKA_CLASS])
+                    self._built_in_by_class.setdefault(object_class, []).append(entry)
+                    self._built_in_types.update(entry.attributes)
+                self._built_in = {entry.oid: entry for entry in entries}
+            return self._built_in
 
     # Reading
 
@@ -400,7 +404,8 @@ class ObjectRegistry:
         for attribute, _ in form:
             if attribute in hidden:
                 return None  # each object has to be looked at: the cursor does
-        token, found = self._token, list[int]()
+        token = self._token
+        found: list[int] = []  # `list[int]()` takes longer than the rest of this function
         wanted = asked(token, form)
         if wanted is not None and await token.is_initialized():
             found = await self._store.search(wanted, 0, most + 1)
@@ -411,9 +416,12 @@ class ObjectRegistry:
 
     def matching_here(self, wanted: Template) -> list[int]:
         """Return the session objects and built-in objects that match and may be seen."""
+        entries = self._built_in_for(wanted)
+        if self._session_objects:
+            entries = [*entries, *self._session_objects.candidates(wanted)]
         return [
             entry.oid
-            for entry in [*self._built_in_for(wanted), *self._session_objects.candidates(wanted)]
+            for entry in entries
             if (not entry.private or self._token.user_logged_in)
             and matches(entry.attributes, entry.rules, wanted)
         ]
@@ -424,10 +432,16 @@ class ObjectRegistry:
         Programs of before they existed list everything; hardware features and mechanisms are
         for those who ask for the class.
         """
-        asked = next((number(value) for attribute, value in wanted if attribute == ck.CKA_CLASS), None)
+        if self._built_in is None:
+            self.built_in()
+        asked = None
+        for attribute, value in wanted:
+            if attribute not in self._built_in_types:
+                return []  # a search by a name, mostly
+            if attribute == ck.CKA_CLASS:
+                asked = number(value)
         if asked not in (None, ck.CKO_PROFILE, ck.CKO_MECHANISM, ck.CKO_HW_FEATURE):
             return []
-        self.built_in()
         return self._built_in_by_class.get(ck.CKO_PROFILE if asked is None else asked, [])
 
 

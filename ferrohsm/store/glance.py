@@ -30,7 +30,7 @@ _NAMES = (ck.CKA_UNIQUE_ID, ck.CKA_ID, ck.CKA_LABEL, ck.CKA_SUBJECT)
 _FEW = 8
 _WALK = (
     "SELECT key, mac FROM entry WHERE key >= "
-    "(SELECT key FROM entry WHERE key <= ? ORDER BY key DESC LIMIT 1) ORDER BY key"
+    "(SELECT key FROM entry WHERE key <= ? ORDER BY key DESC LIMIT 1) ORDER BY key LIMIT 3"
 )
 _OBJECT = "SELECT oid, private, version, attributes, secrets FROM object WHERE oid = ?"
 
@@ -85,22 +85,20 @@ def glance(
 
 def _under(db: sqlite3.Connection, key: bytes, tag: bytes, after: int, found: list[int]) -> bool:
     """Add the objects under a tag; False when there are more than a few or the chain is broken."""
-    cursor = db.execute(_WALK, (tag + after.to_bytes(OID_SIZE, "big"),))
-    row = cursor.fetchone()
-    if row is None:
-        return False
-    before, link = row
-    for here, following in cursor:
-        if not compare_digest(mac(key, before + here)[:TAG_SIZE], link):
-            break
-        if here[:TAG_SIZE] != tag:
-            cursor.close()
-            return True
-        found.append(int.from_bytes(here[TAG_SIZE:], "big"))
-        if len(found) > _FEW:
-            break
-        before, link = here, following
-    cursor.close()
+    start = tag + after.to_bytes(OID_SIZE, "big")
+    while len(found) <= _FEW:
+        rows = db.execute(_WALK, (start,)).fetchall()
+        if len(rows) < 2:
+            return False
+        before, link = rows[0]
+        for here, following in rows[1:]:
+            if not compare_digest(mac(key, before + here)[:TAG_SIZE], link):
+                return False
+            if here[:TAG_SIZE] != tag:
+                return len(found) <= _FEW
+            found.append(int.from_bytes(here[TAG_SIZE:], "big"))
+            before, link = here, following
+        start = before
     return False
 
 
@@ -113,9 +111,13 @@ def _verified(
     wanted: Attributes,
 ) -> list[int] | None:
     """Return those of the candidates that match, as the objects themselves tell; None if one cannot."""
-    ordered: list[tuple[int, Value]] = sorted(wanted.items())
+    ordered: list[tuple[int, Value]] = list(wanted.items())
+    if len(ordered) > 1:
+        ordered.sort()
+    if len(found) > 1:
+        found.sort()
     kept = []
-    for oid in sorted(found):
+    for oid in found:
         row = db.execute(_OBJECT, (oid,)).fetchone()
         if row is None:
             return None
