@@ -398,8 +398,8 @@ cdef CK_RV quick_both(Call *call) noexcept nogil:
         return FERRO_ASK  # the plaintext is read after it was encrypted
     length = call.out_length[0]
     rv = memo.decision.kernel.update(memo.op, call.data, call.data_length, call.out, &length)
-    if rv == CKR_OK and cipher.phase == FERRO_FRESH:
-        rv = noted(call, memo, rv, FERRO_USE_FIRST, length)
+    if cipher.phase == FERRO_FRESH:
+        rv = noted(call, memo, rv, FERRO_USE_FIRST, length if rv == CKR_OK else 0)
     if rv != CKR_OK:
         return refused(cipher, rv)
     cipher.phase = FERRO_PARTS

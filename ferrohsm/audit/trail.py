@@ -92,6 +92,13 @@ class Trail:
                 self._threads = False
                 self._ended.release()
 
+    def collect(self) -> None:
+        """Move what stands in the rings of other processes, whether they run or not, into the chains."""
+        directory = os.path.join(self.root, places.RINGS)
+        if rings.available and rings.others(directory):
+            with files.FileLock(os.path.join(directory, "lock"), self._config.store, _LOCK_SECONDS):
+                drain.adopt(self.root, self.chain_of, self._config.store, living=True)
+
     def settle(self) -> None:
         """Have on disk what was recorded so far. Raises as `ready` does."""
         self._try()

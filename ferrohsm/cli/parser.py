@@ -54,6 +54,7 @@ def build() -> Parser:
     """Return the whole tree."""
     from ferrohsm.cli import (
         adapter,
+        audit,
         bench,
         completion,
         config,
@@ -77,6 +78,7 @@ def build() -> Parser:
         key,
         adapter,
         migrate,
+        audit,
         paths,
         p11_kit,
         config,
