@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from ctypes import c_ulong
 from typing import Any
@@ -179,6 +180,40 @@ def test_after_another_process_has_changed_it(
     warm(p11, session)
     elsewhere('p11("C_DestroyObject", session, found[0])')
     assert find(p11, session) == set()
+
+
+def test_after_another_process_has_made_the_token_anew(
+    p11: Cryptoki, session: int, elsewhere: Callable[[str], None]
+) -> None:
+    p11.data_object(session, ON_TOKEN, PUBLIC, NAME)
+    p11.data_object(session, ON_TOKEN, PRIVATE, (ck.CKA_LABEL, b"private"))
+    warm(p11, session)
+    warm(p11, session, (ck.CKA_LABEL, b"private"))
+    elsewhere(
+        'slot = p11.slots()[0]; p11("C_CloseAllSessions", slot)\n'
+        "from bench import initialize_token; initialize_token(p11, slot)"
+    )
+    assert find(p11, session) == set()
+    assert find(p11, session, (ck.CKA_LABEL, b"private")) == set()
+
+
+def test_while_another_process_is_writing(bench: Bench, p11: Cryptoki, session: int) -> None:
+    """A writer that was killed has begun a commit and not ended it: nothing that is known is trusted."""
+    handle = p11.data_object(session, ON_TOKEN, NAME)
+    warm(p11, session)
+    (file,) = bench.log.parent.glob("data/tokens/*/generation")
+    before = file.read_bytes()
+    begun = int.from_bytes(before[8:16], sys.byteorder) + 1
+    with open(file, "r+b") as words:
+        words.seek(8)
+        words.write(begun.to_bytes(8, sys.byteorder))
+    for _ in range(2):
+        with Counted() as counted:
+            assert find(p11, session) == {handle}
+        assert counted.calls == 2  # only its beginning needed Python
+    with open(file, "r+b") as words:
+        words.write(before)
+    warm(p11, session)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
