@@ -70,6 +70,7 @@ class Adapter:
         self._workers = Workers(threads if self._options.profile.os_locking else 1, here=self.inline)
         self._library: Library | None = None
         self._slots: dict[int, Slot] = {}
+        self._found: dict[int, Slot] = {}  # while they are being listed
 
     def info(self) -> AdapterInfo:
         """Describe the adapter."""
@@ -96,11 +97,11 @@ class Adapter:
             # The host has finalized the module under us. What was open is gone; it is made anew.
             for slot in self._slots.values():
                 if slot.connection is not None:
-                    slot.connection.lose()
+                    slot.connection.lose("the module was finalized")
             options = self._options
             self._library.initialize(options.init, threads=options.profile.os_locking)
             ids = self._ids(self._library)
-        found: dict[int, Slot] = {}
+        found = self._found = {}
         for slot_id in ids:
             slot = self._slot(self._library, slot_id)
             if slot is not None:
@@ -148,7 +149,9 @@ class Adapter:
 
     def _filled(self, library: Library, slot_id: int, info: Any, serial: str) -> Slot:
         options = self._options
-        slot = Slot(self._id(f"serial {serial}" if serial else f"slot {slot_id}"), info, serial)
+        # NSS gives all its tokens the serial number 0.
+        what = f"serial {serial}" if serial.strip("0") else f"slot {slot_id}"
+        slot = Slot(self._id(what), info, serial)
         connection = Connection(library, slot_id, options.profile, options.sessions, self._workers)
         records = Records(connection, serial or f"{options.module} {slot_id}")
         slot.connection = connection
@@ -159,7 +162,7 @@ class Adapter:
     def _id(self, what: str) -> int:
         """Return a slot's id: the same whenever the same token stands behind the same section."""
         slot_id = crc32(f"{self._name}\0{what}".encode()) & 0x7FFFFFFF or 1
-        taken = {slot.id for slot in self._slots.values()}
+        taken = {slot.id for slot in (*self._slots.values(), *self._found.values())}
         while slot_id in taken:
             slot_id = slot_id % 0x7FFFFFFF + 1
         return slot_id

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from ferrohsm import constants as ck
+from ferrohsm import log
 from ferrohsm.errors import DeviceRemoved, HsmError, SessionCount, TokenWriteProtected
 from ferrohsm_adapters.pkcs11_bridge.cryptoki import ULONG, SessionInfo, buffer_of, wipe
 from ferrohsm_adapters.pkcs11_bridge.library import Library, check, error_of
@@ -73,7 +74,7 @@ class Connection:
         """Return the exception for what a function answered."""
         error = error_of(rv, "C_" + name)
         if isinstance(error, DeviceRemoved):
-            self.lose()
+            self.lose(str(error))
         return error
 
     async def run(self, work: Callable[[], T], undo: Callable[[T], None] | None = None) -> T:
@@ -163,8 +164,9 @@ class Connection:
         for session in sessions:
             self.functions.CloseSession(session.handle)
 
-    def lose(self) -> None:
+    def lose(self, why: str) -> None:
         """Forget everything: the backend does not know us any more."""
+        log.event("warning", "the backend has lost the connection", module=self.library.path, why=why)
         with self._lock:
             self._open.clear()
             self._idle.clear()

@@ -18,7 +18,8 @@ class Profile(NamedTuple):
     `module`: where its library usually is. `init`: what ``C_Initialize`` wants in ``pReserved`` ("" when
     nothing). `pin`: how a PIN looks. `os_locking`: it takes calls of several threads (``CKF_OS_LOCKING_OK``);
     else they come one by one. `sessions`: the most sessions to open (0: as many as needed). `edwards_point`:
-    how it wants ``CKA_EC_POINT`` of Edwards and Montgomery keys, "der" or "raw". `silent`: attributes that it
+    how it wants ``CKA_EC_POINT`` of Edwards and Montgomery keys, "der" or "raw". `one_by_one`: it tells
+    the truth only about an attribute that is asked for alone. `silent`: attributes that it
     refuses to be told. `notes`: what an administrator should know.
     """
 
@@ -32,6 +33,7 @@ class Profile(NamedTuple):
     os_locking: bool = True
     sessions: int = 0
     edwards_point: str = "der"
+    one_by_one: bool = False
     silent: frozenset[int] = frozenset()
     notes: str = ""
 
@@ -64,6 +66,8 @@ _TABLE = (
         ("https://firefox-source-docs.mozilla.org/security/nss/legacy/reference/nss_initialize/index.html",),
         True,
         init="configdir='sql:DIRECTORY' certPrefix='' keyPrefix='' secmod='secmod.db' flags=",
+        # Asked for several at once, it calls a private key in its database neither private nor sensitive.
+        one_by_one=True,
         # Softoken answers CKR_ATTRIBUTE_TYPE_INVALID or keeps such attributes only on some classes.
         silent=frozenset((ck.CKA_SIGN_RECOVER, ck.CKA_VERIFY_RECOVER)),
         notes="Two slots: the first is for cryptography without login and keeps no token objects, the second "

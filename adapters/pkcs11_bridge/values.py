@@ -153,6 +153,11 @@ def _read(
 ) -> dict[int, bytearray]:
     """Return the raw values of the attributes that there are: their lengths are asked for first."""
     types = list(wanted)
+    if connection.profile.one_by_one and len(types) > 1:
+        values: dict[int, bytearray] = {}
+        for attribute in types:
+            values.update(_read(connection, session, handle, (attribute,)))
+        return values
     array = (Attribute * len(types))()
     for place, attribute in zip(array, types, strict=True):
         place.type = attribute
@@ -166,7 +171,7 @@ def _read(
         place.type, place.value, place.length = known.type, cast(buffer, c_void_p), known.length
     if there:
         _get(connection, session, handle, second, len(there))
-    values: dict[int, bytearray] = {}
+    values = {}
     for place, known, buffer in zip(second, there, buffers, strict=False):
         if place.length <= known.length:
             values[known.type] = bytearray(buffer)[: place.length]

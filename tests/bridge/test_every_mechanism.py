@@ -83,3 +83,4 @@ def test_everything_has_the_same_result(direct: dict[str, Any], bridged: dict[st
             differ[name] = (expected, got)
     assert not differ
     assert set(bridged["answers"]) == set(direct["answers"])
+    assert len(bridged["crossed"]) > 50 and all(good is True for good in bridged["crossed"].values())
