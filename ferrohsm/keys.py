@@ -306,7 +306,10 @@ async def wrap_key(
             and await _length(signer.wrap_length(mechanism, wrapping.key, target.key)) > limit
         ):
             raise BufferTooSmall()
-        return await signer.wrap(mechanism, wrapping.key, target.key)
+        wrapped = await signer.wrap(mechanism, wrapping.key, target.key)
+        if limit is not None and len(wrapped) > limit:
+            raise BufferTooSmall()  # a device that had said less
+        return wrapped
     finally:
         wrapping.release()
         target.release()

@@ -27,7 +27,7 @@ level = "warning"
 [slots.backend]
 adapter = "pkcs11_bridge"
 module = "{module}"
-profile = "softhsm2"
+profile = "{profile}"
 {more}
 """
 SOFTHSM2_CONFIGURATION = """\
@@ -56,10 +56,14 @@ class Backend:
         }
         self.configure()
 
-    def configure(self, more: str = "", module: str | None = None) -> None:
+    def configure(self, more: str = "", module: str | None = None, profile: str = "softhsm2") -> None:
         """Write our configuration; `more` is added to the slot's section."""
         text = CONFIGURATION.format(
-            data=self.directory / "data", log=self.log, module=module or self.module, more=more
+            data=self.directory / "data",
+            log=self.log,
+            module=module or self.module,
+            profile=profile,
+            more=more,
         )
         (self.directory / "ferrohsm.toml").write_text(text)
 

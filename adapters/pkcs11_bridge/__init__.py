@@ -175,7 +175,7 @@ class Adapter:
             def work() -> None:
                 for slot in self._slots.values():
                     if slot.connection is not None:
-                        slot.connection.close()
+                        slot.connection.end()
                 release(library)
 
             try:

@@ -57,6 +57,7 @@ class Connection:
         # Moves when all sessions were lost, and with them the login, the handles and the session objects.
         self.epoch = 0
         self._limit = limit
+        self._closed = False
         self._lock = Lock()
         self._idle: list[BackendSession] = []
         self._open: set[BackendSession] = set()
@@ -131,6 +132,8 @@ class Connection:
         return anchor
 
     def _opened(self) -> BackendSession:
+        if self._closed:
+            raise DeviceRemoved("the bridge is closed")
         handle = ULONG()
         flags = ck.CKF_SERIAL_SESSION | ck.CKF_RW_SESSION
         epoch = self.epoch
@@ -152,6 +155,11 @@ class Connection:
                 self._open.discard(session)
         if over:
             self.functions.CloseSession(session.handle)
+
+    def end(self) -> None:
+        """Close all sessions and open no more."""
+        self._closed = True
+        self.close()
 
     def close(self) -> None:
         """Close all sessions; the backend logs out with the last."""

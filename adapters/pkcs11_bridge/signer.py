@@ -9,7 +9,7 @@ from typing import Any
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key, Operation, Value
 from ferrohsm.attribute_kinds import is_true
-from ferrohsm.errors import MechanismInvalid, ObjectHandleInvalid
+from ferrohsm.errors import DeviceRemoved, MechanismInvalid, ObjectHandleInvalid
 from ferrohsm.mechanism_row import Row
 from ferrohsm.mechanisms import row_of
 from ferrohsm.parameters import Mechanism
@@ -37,6 +37,7 @@ _FORWARDED = (
     | Function.UNWRAP
     | Function.DERIVE
 )
+_WRAPPED_ROOM = 64  # bytes: NSS asks for less than it needs for some
 # What is derived and is no secret key: the core makes it of a value that stays here.
 _LEFT_OUT = (ck.CKO_PUBLIC_KEY, ck.CKO_DATA)
 _ALL_FUNCTIONS = _FORWARDED | (
@@ -334,7 +335,7 @@ class BridgeSigner:
 
     def _wrap(self, mechanism: Mechanism, wrapping: Key, target: Key) -> bytes:
         def both(call: Callable[[Any, int], tuple[int, Any]]) -> bytes:
-            room, _ = call(None, 0)
+            room = call(None, 0)[0] + _WRAPPED_ROOM
             out = (c_ubyte * max(room, 1))()
             length, _ = call(out, room)
             return bytes(memoryview(out)[: min(length, room)])
@@ -367,7 +368,11 @@ class BridgeSigner:
         if record.on_token and record.kept:
             self._records.forget(record)
             return
-        await self._connection.run(lambda: self._destroy(record))
+        try:
+            await self._connection.run(lambda: self._destroy(record))
+        except DeviceRemoved:
+            if record.on_token:
+                raise  # a session object is gone with the connection
 
     def _destroy(self, record: Record) -> None:
         try:

@@ -37,12 +37,20 @@ def direct(shared_backend: Backend) -> dict[str, Any]:
     return answers(shared_backend, shared_backend.module, "direct")
 
 
-@pytest.fixture(scope="module", params=["fallback", "prefer", "never"])
+WAYS = {
+    "fallback": "",
+    "prefer": 'software = "prefer"',
+    "never": 'software = "never"',
+    "process": 'isolation = "process"',
+}
+
+
+@pytest.fixture(scope="module", params=WAYS)
 def bridged(
     request: pytest.FixtureRequest, shared_backend: Backend, direct: dict[str, Any], module_path: Path
 ) -> dict[str, Any]:
-    """The same through us, with each way to use the software engine."""
-    shared_backend.configure(f'software = "{request.param}"')
+    """The same through us, with each way to use the software engine, and in a process of its own."""
+    shared_backend.configure(WAYS[request.param])
     earlier = shared_backend.directory / "earlier.json"
     earlier.write_text(json.dumps(direct))
     return answers(shared_backend, module_path, "bridged", earlier)
@@ -83,4 +91,4 @@ def test_everything_has_the_same_result(direct: dict[str, Any], bridged: dict[st
             differ[name] = (expected, got)
     assert not differ
     assert set(bridged["answers"]) == set(direct["answers"])
-    assert len(bridged["crossed"]) > 50 and all(good is True for good in bridged["crossed"].values())
+    assert len(bridged["crossed"]) > 40 and all(good is True for good in bridged["crossed"].values())
