@@ -38,6 +38,7 @@ class DeviceEngine:
         from ferrohsm_adapters.software.engine import Engine
 
         self.engine = Engine(kernels())
+        self._table: dict[int, tuple[int, int, int]] | None = None
 
     # What a subclass says
 
@@ -78,6 +79,11 @@ class DeviceEngine:
 
     def mechanisms(self) -> dict[int, tuple[int, int, int]]:
         """Return the device's mechanisms (``CKF_HW``) with what we add, and the digests."""
+        if self._table is None:
+            self._table = self._offered_here()
+        return self._table
+
+    def _offered_here(self) -> dict[int, tuple[int, int, int]]:
         ours: dict[int, tuple[int, int, int]] = {
             type: info for type, info in self.engine.mechanisms().items() if ROWS[type].family == "digest"
         }

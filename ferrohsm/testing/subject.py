@@ -38,7 +38,7 @@ class Subject:
     in with `user_pin`. Where `initialize` is true they may make a token (with `so_pin` as the security
     officer's PIN) on the first slot without one; otherwise a token with that PIN must be there. `data_dir`
     is the whole configuration's. What the tests make on the token they remove again; `keep_objects` is for
-    devices on which nothing can be deleted. `deadline` is the slot's, in seconds.
+    devices on which nothing can be deleted. `deadline` (seconds) and `isolation` are the slot's.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Subject:
         data_dir: str | os.PathLike[str] | None = None,
         keep_objects: bool = False,
         deadline: float | None = None,
+        isolation: str = "thread",
     ) -> None:
         self.adapter = adapter
         self.options = dict(options or {})
@@ -61,6 +62,7 @@ class Subject:
         self.data_dir = None if data_dir is None else os.fspath(data_dir)
         self.keep_objects = keep_objects
         self.deadline = deadline
+        self.isolation = isolation
 
     def config(self) -> Config:
         """Return the configuration: one slot, PINs that are quick to check and never delay."""
@@ -72,7 +74,15 @@ class Subject:
         options = dict(self.options)
         if self.adapter == "software":
             options = {"data_dir": self.data_dir, "free_slot": True, **options}
-        config.slots = [SlotSection("conformance", self.adapter, options, config, deadline=self.deadline)]
+        section = SlotSection(
+            "conformance",
+            self.adapter,
+            options,
+            config,
+            deadline=self.deadline,
+            isolation=self.isolation,
+        )
+        config.slots = [section]
         return config
 
     def description(self) -> dict[str, Any]:
@@ -83,6 +93,7 @@ class Subject:
             "user_pin": self.user_pin,
             "so_pin": self.so_pin,
             "data_dir": self.data_dir,
+            "isolation": self.isolation,
         }
 
     def make(self) -> Adapter:
@@ -113,12 +124,13 @@ class Running:
         self._made: list[int] = []
         self._handles = iter(range(1, 1_000_000))
         step(self.core.start())
+        views = step(self.core.slots())
         member = self.core.members[0]
-        if member.adapter is None:
+        if member.adapter is None or member.problem is not None:
             step(self.core.stop())
             raise AssertionError(f"the adapter {subject.adapter!r} does not open: {member.problem}")
         self.adapter: Adapter = member.adapter
-        self.slot_id = self._choose(step(self.core.slots()))
+        self.slot_id = self._choose(views)
 
     def _choose(self, views: list[Any]) -> int:
         assert views, "the adapter has no slot"
