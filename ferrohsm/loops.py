@@ -142,21 +142,19 @@ class Call:
 
     def _end_task(self) -> None:
         """Cancel what is at work; what has not begun never does."""
-        if self._task is not None:
+        if self._coroutine is not None:
+            self.discard()  # its task, if it has one already, finds nothing to run
+        elif self._task is not None:
             self._task.cancel()
             self._loop.disown_later(self)
-        elif not self._begun:
-            self.discard()
 
     async def _carry(self) -> None:
         """Run the coroutine and end the call with what comes of it."""
+        loop = self._loop
         coroutine, self._coroutine = self._coroutine, None
         if coroutine is None:
+            loop.ended(self)
             return
-        if not self._claim:
-            coroutine.close()
-            return
-        loop = self._loop
         try:
             value = await coroutine
             if get_ident() != loop.ident:
@@ -165,6 +163,8 @@ class Call:
             self._settle(None, loop.told(error))
         else:
             self._settle(value, None)
+        finally:
+            loop.ended(self)
 
 
 class LoopThread:
@@ -382,12 +382,11 @@ class LoopThread:
         self._at_work += 1
         call._begun = True
         self._begun.add(call)
-        call._task = task = self._loop.create_task(call._carry())
-        task.add_done_callback(lambda _: self._ended(call))
+        call._task = self._loop.create_task(call._carry())
 
-    def _ended(self, call: Call) -> None:
+    def ended(self, call: Call) -> None:
+        """Take note that a call's task is at its end: another one may begin."""
         call._task = None
-        call.discard()  # a task that was cancelled at once has not begun its coroutine
         self._begun.discard(call)
         if call._begun:
             call._begun = False

@@ -189,13 +189,21 @@ cdef object dispatch(object loop, ferro_session *session, bint exclusive, object
 cdef object outcome(Arrival arrival, object dispatched):
     """Wait for a dispatched call, and give it up when it takes too long."""
     cdef int state = 0
+    cdef bint gone = False
     cdef unsigned rest
     cdef double until = monotonic() + dispatched.deadline
     left = dispatched.deadline
     while state == 0 and left > 0:
         rest = milliseconds(left)
         with nogil:
+            # Outside of the gate, so that a fork need not wait for us.
+            if HOST != NULL:
+                HOST.pause()
             state = ferro_arrival_await(&arrival.place, rest)
+            if HOST != NULL and HOST.resume():
+                gone = True
+        if gone:
+            state = FERRO_INTERRUPTED
         if state == 0:  # it is time, or the thread was woken for nothing
             left = until - monotonic()
     if state & FERRO_ARRIVED:

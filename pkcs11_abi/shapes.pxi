@@ -93,7 +93,8 @@ cdef CK_RV leave(Call *call, CK_RV rv, int was_alone) noexcept nogil:
         return rv
     fate = ferro_session_fate(call.session, was_alone)
     if fate != CKR_OK:
-        rv = fate
+        if rv != CKR_CRYPTOKI_NOT_INITIALIZED:  # C_Finalize closes the sessions of calls that wait elsewhere
+            rv = fate
         if was_alone and call.session.operations[call.operation].kind == FERRO_KERNEL:
             ferro_operation_end(&call.session.operations[call.operation])
         elif was_alone:
