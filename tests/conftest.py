@@ -60,8 +60,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--slot-under-test",
         default="software",
-        choices=["software", "bridge"],
-        help="what stands behind the slot of the client tests: our own tokens, or SoftHSM",
+        choices=["software", "bridge", "bridge-apart"],
+        help="what stands behind the slot of the client tests: our own tokens, or SoftHSM (perhaps apart)",
     )
 
 
@@ -73,10 +73,11 @@ def pytest_configure(config: pytest.Config) -> None:
 class Module:
     """A PKCS#11 module: its name, its library and how a directory becomes its configuration.
 
-    `backend` is the module that stands behind its slot, None for our own tokens.
+    `backend` is the module that stands behind its slot, None for our own tokens; `isolation` is where.
     """
 
     def __init__(self, name: str, path: Path, backend: Path | None = None) -> None:
+        self.isolation = "thread"
         self.name = name
         self.path = path
         self.backend = backend
@@ -102,7 +103,8 @@ class Module:
         variables = {"SOFTHSM2_CONF": str(file)}
         if self.backend is not None:
             ours = directory / "ferrohsm.toml"
-            ours.write_text(BRIDGE_CONFIGURATION.format(module=self.backend))
+            text = BRIDGE_CONFIGURATION.format(module=self.backend)
+            ours.write_text(f'{text}isolation = "{self.isolation}"\n')
             variables["FERROHSM_CONF"] = str(ours)
         return variables
 
@@ -198,8 +200,11 @@ def module(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """The module under test, as it was installed."""
     if request.config.getoption("--module-under-test") == "softhsm2":
         return Module("softhsm2", softhsm2_path())
-    backend = softhsm2_path() if request.config.getoption("--slot-under-test") == "bridge" else None
-    return installed_module(tmp_path_factory.mktemp("elsewhere"), backend)
+    slot = request.config.getoption("--slot-under-test")
+    backend = None if slot == "software" else softhsm2_path()
+    made = installed_module(tmp_path_factory.mktemp("elsewhere"), backend)
+    made.isolation = "process" if slot == "bridge-apart" else "thread"
+    return made
 
 
 def softhsm2_path() -> Path:

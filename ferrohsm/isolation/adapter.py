@@ -44,9 +44,9 @@ class AbsentSlot:
 class IsolatedAdapter:
     """Stands for the adapter of `section`, which runs in a process of its own."""
 
-    inline = False
-
     def __init__(self, section: SlotSection) -> None:
+        # A host that forbids threads waits for the process itself, on whichever thread it calls.
+        self.inline = not section.config.threads
         if os.environ.get(APART):
             raise DeviceError("this is an adapter's own process: it starts no further ones")
         self.section = section
@@ -70,10 +70,11 @@ class IsolatedAdapter:
         """Describe the adapter, as it did itself; what differs follows from where it runs."""
         own = self._info
         if own is None:
-            return AdapterInfo(self.name, self.version, isolation=("process",))
+            return AdapterInfo(self.name, self.version, inline=self.inline, isolation=("process",))
         return AdapterInfo(
             own.name,
             own.version,
+            inline=self.inline,
             isolation=("process",),
             login=own.login,
             mechanisms=own.mechanisms,
@@ -120,7 +121,9 @@ class IsolatedAdapter:
 
         section = self.section
         deadline = section.deadline or DEADLINE
-        connection = Connection(process.start(section.name), section.name, deadline, self._ended)
+        connection = Connection(
+            process.start(section.name), section.name, deadline, self._ended, threads=section.config.threads
+        )
         self._connection, self._started = connection, time.monotonic()
         try:
             adapter = await connection.begin(told(section, BUILD_ID), START_SECONDS)

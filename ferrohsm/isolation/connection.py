@@ -31,6 +31,7 @@ from ferrohsm.isolation.waiters import Awaited, Blocked, Waiter
 if TYPE_CHECKING:
     from ferrohsm.isolation.process import Process
 
+_TURN = 0.005  # seconds between two tries to read for all, where there is no thread for it
 GRACE = 2.0  # seconds in which a cancelled call must be taken note of
 _TICK = 1.0  # seconds between two looks at the clock, at most, while there is something to look at
 _ENDED_QUIETLY = frozenset({"logout", "close", "release"})  # done, when the process is gone
@@ -41,9 +42,14 @@ class ForeignError(Exception):
 
 
 class Connection:
-    """The calls to one process. `ended` is called, on the reading thread, when it is gone."""
+    """The calls to one process. `ended` is called, on the thread that reads, when it is gone.
 
-    def __init__(self, process: Process, name: str, deadline: float, ended: Callable[[str], None]) -> None:
+    That is a thread of its own unless the host forbids `threads`; then everything waits where it is called.
+    """
+
+    def __init__(
+        self, process: Process, name: str, deadline: float, ended: Callable[[str], None], *, threads: bool
+    ) -> None:
         self.name = name
         self.deadline = deadline
         self._process = process
@@ -67,7 +73,10 @@ class Connection:
         self._poller.register(self._wake, select.POLLIN)
         self._looked = 0.0
         self._tick = min(_TICK, deadline / 4)
-        self._thread = threading.Thread(target=self._serve, name=f"ferrohsm {name}", daemon=True)
+        self._turning = allocate_lock()
+        self._thread: threading.Thread | None = None
+        if threads:
+            self._thread = threading.Thread(target=self._serve, name=f"ferrohsm {name}", daemon=True)
 
     # Its life
 
@@ -83,18 +92,21 @@ class Connection:
 
     async def begin(self, setup: dict[str, Any], seconds: float) -> Any:
         """Start to listen, hand over the setup once the process asks for it; return the adapter there."""
-        import asyncio
         import socket
         from struct import pack
-
-        from ferrohsm.loops import start_without_signals
 
         channel = self._process.channel
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, pack("ll", int(self.deadline) + 1, 0))
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, pack("ll", 0, int(self._tick * 999_999)))
-        waiter = Awaited(time.monotonic() + seconds, asyncio.get_running_loop())
-        self._waiters[0] = waiter
         self._setup = setup
+        if self._thread is None:
+            here = self._waiters[0] = Blocked(time.monotonic() + seconds)
+            return self._wait_here(here)
+        import asyncio
+
+        from ferrohsm.loops import start_without_signals
+
+        waiter = self._waiters[0] = Awaited(time.monotonic() + seconds, asyncio.get_running_loop())
         start_without_signals(self._thread)
         try:
             return await waiter.future
@@ -120,6 +132,9 @@ class Connection:
                 self._process.channel.shutdown(socket.SHUT_WR)
         except OSError:
             pass
+        if self._thread is None:
+            self._end_here(seconds)
+            return
         if self._thread.ident is None:
             self._finish()
             return
@@ -134,11 +149,13 @@ class Connection:
 
     async def call(self, target: int, method: str, arguments: Any, keywords: Any) -> Any:
         """Call a coroutine's method. Raises what it raises, `DeviceError` when there is no answer."""
+        if self.over and method in _ENDED_QUIETLY:
+            return None
+        if self._thread is None:
+            return self.call_and_wait(target, method, arguments, keywords)
         import asyncio
 
         waiter = Awaited(time.monotonic() + self.deadline, asyncio.get_running_loop())
-        if self.over and method in _ENDED_QUIETLY:
-            return None
         number = self._send_call(waiter, target, method, arguments, keywords)
         try:
             return await waiter.future
@@ -150,12 +167,12 @@ class Connection:
         """Call a plain method."""
         waiter = Blocked(time.monotonic() + self.deadline)
         self._send_call(waiter, target, method, arguments, keywords)
+        if self._thread is None:
+            return self._wait_here(waiter)
         if not waiter.arrived.acquire(timeout=self.deadline + 4 * _TICK):
             self.kill("no answer")
             raise DeviceError()
-        if waiter.error is not None:
-            raise waiter.error
-        return waiter.value
+        return waiter.answer()
 
     def _send_call(self, waiter: Waiter, target: int, method: str, arguments: Any, keywords: Any) -> int:
         writer = HostWriter(self)
@@ -239,12 +256,45 @@ class Connection:
         except OSError:
             pass
 
-    # The reading thread
+    # Without a thread of our own: whoever waits reads, for all
+
+    def _wait_here(self, waiter: Blocked) -> Any:
+        while not waiter.settled:
+            if not self._turning.acquire(blocking=False):  # somebody reads, for us too
+                waiter.arrived.acquire(timeout=_TURN)
+                continue
+            try:
+                while not waiter.settled and self._turn():
+                    pass
+                if not waiter.settled:
+                    self._finish()
+            finally:
+                self._turning.release()
+        return waiter.answer()
+
+    def _end_here(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        if not self._turning.acquire(timeout=seconds):
+            self._process.kill()  # whoever reads finds the end of the stream
+            return
+        try:
+            while time.monotonic() < until and self._turn():
+                pass
+            self._finish()
+        finally:
+            self._turning.release()
+
+    # The reading side
 
     def _serve(self) -> None:
+        while self._turn():
+            pass
+        self._finish()
+
+    def _turn(self) -> bool:
+        """Take a message, or wait a while for one. False when there is nothing more to come."""
         try:
-            while self._take() or self._receive():
-                pass
+            return self._take() or self._receive()
         except WireError as error:
             self._reason = f"it answers nonsense: {error}"
         except OSError as error:
@@ -252,7 +302,7 @@ class Connection:
         except Exception as error:
             self._reason = f"its answer cannot be read: {type(error).__name__}"
             log.failure("an answer of an isolated adapter cannot be read", error, slot=self.name)
-        self._finish()
+        return False
 
     def _take(self) -> bool:
         message = self._frames.buffered()
@@ -280,6 +330,8 @@ class Connection:
             try:
                 return self._frames.receive()
             except BlockingIOError:  # a tick has passed
+                if self._thread is None:
+                    return True
                 self._sleep()
 
     def _sleep(self) -> None:
@@ -361,6 +413,8 @@ class Connection:
 
     def _finish(self) -> None:
         """Tell everybody who waits that the process is gone, or has to be."""
+        if self._over:
+            return
         self._process.kill(surely=False)
         with self._sending:
             self._over = True

@@ -28,19 +28,26 @@ class Waiter:
 class Blocked(Waiter):
     """A thread that waits."""
 
-    __slots__ = ("arrived", "error", "value")
+    __slots__ = ("arrived", "error", "settled", "value")
 
     def __init__(self, due: float) -> None:
         super().__init__(due)
         self.arrived = allocate_lock()
         self.arrived.acquire()
+        self.settled = False
         self.value: Any = None
         self.error: BaseException | None = None
 
     def settle(self, value: Any, error: BaseException | None, secrets: list[bytearray]) -> None:
         """Let the thread go on with the answer."""
-        self.value, self.error = value, error
+        self.value, self.error, self.settled = value, error, True
         self.arrived.release()
+
+    def answer(self) -> Any:
+        """Return the value that has arrived, or raise."""
+        if self.error is not None:
+            raise self.error
+        return self.value
 
 
 class Awaited(Waiter):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from bench import initialize_token
-from cryptoki import Cryptoki, mechanism
+from cryptoki import Cryptoki, InitializeArguments, mechanism
 
 from ferrohsm import constants as ck
 
@@ -115,7 +115,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, here, str(tmp_path / "site")])
 
 
-@pytest.fixture(params=["true", "false"], ids=["stepped", "looped"])
+@pytest.fixture(params=["true", "false", "threadless"], ids=["stepped", "looped", "threadless"])
 def apart(
     request: pytest.FixtureRequest,
     plugin: None,
@@ -126,8 +126,10 @@ def apart(
     for name in ("data", "data-beside"):
         (tmp_path / name).mkdir()
     log = tmp_path / "log"
-    configure(CONFIGURATION.format(deadline=1, data=tmp_path / "data", inline=request.param, log=log))
-    library("C_Initialize", None)
+    inline = "false" if request.param == "threadless" else request.param
+    configure(CONFIGURATION.format(deadline=1, data=tmp_path / "data", inline=inline, log=log))
+    forbidden = ck.CKF_LIBRARY_CANT_CREATE_OS_THREADS | ck.CKF_OS_LOCKING_OK
+    library("C_Initialize", InitializeArguments(flags=forbidden) if inline != request.param else None)
     try:
         made = Apart(library, log)
         initialize_token(library, made.slot)
@@ -184,7 +186,15 @@ def test_the_process_has_nothing_of_the_host(apart: Apart) -> None:
 
 @pytest.mark.parametrize(
     ("apart", "what"),
-    [("true", b"crash"), ("false", b"leave"), ("true", b"hold"), ("false", b"hold"), ("false", b"block")],
+    [
+        ("true", b"crash"),
+        ("false", b"leave"),
+        ("true", b"hold"),
+        ("false", b"hold"),
+        ("false", b"block"),
+        ("threadless", b"leave"),
+        ("threadless", b"hold"),
+    ],
     indirect=["apart"],
 )
 def test_what_befalls_it_costs_the_call_and_the_sessions(apart: Apart, what: bytes) -> None:
@@ -248,6 +258,7 @@ def test_nonsense_and_errors_cost_the_call_only(apart: Apart) -> None:
     assert "secret" not in written
 
 
+@pytest.mark.parametrize("apart", ["true", "false"], indirect=True, ids=["stepped", "looped"])
 def test_calls_do_not_wait_for_each_other(apart: Apart) -> None:
     """One waits for ever, the others are served meanwhile; it ends with its session, and harms nobody."""
     p11, waiting, session = apart.p11, apart.user(), apart.p11.open(apart.slot)
