@@ -202,8 +202,15 @@ def _bytes(native: NativeMechanism, p: Any) -> Any:
 
 
 _KIND = ParameterKind
+
+
+def _nothing(native: NativeMechanism, parameter: object) -> None:
+    if parameter is not None:
+        raise MechanismParamInvalid
+
+
 KINDS: dict[str, Callable[[NativeMechanism, Any], Any]] = {
-    _KIND.NONE: lambda native, p: None,
+    _KIND.NONE: _nothing,
     _KIND.IV16: _bytes,
     _KIND.IV8: _bytes,
     _KIND.IV4: _bytes,

@@ -8,7 +8,7 @@ from typing import Any
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Function, Value
 from ferrohsm.attribute_kinds import FALSE, TRUE, ulong
-from ferrohsm.mechanisms import HASHES, ROWS, Row, hash_of_digest
+from ferrohsm.mechanisms import HASHES, ROWS, SECRET_MAX_BYTES, Row, hash_of_digest
 from ferrohsm.parameters import (
     Ccm,
     ChaCha20,
@@ -158,7 +158,25 @@ def sizes(type: int, smallest: int, largest: int) -> list[int | None]:
         return [size for size in known if smallest <= size <= largest]
     if key_type in _DES or not largest:
         return [None]
+    if key_type in _BITS:  # whole bytes, and no more than anybody has use for
+        smallest, largest = max(smallest, 8), min(largest, 8 * SECRET_MAX_BYTES)
     return list(dict.fromkeys((smallest or 1, largest)))
+
+
+def size_for(row: Row, generate: int, offered: Capabilities) -> int | None:
+    """Return the size of a key that a mechanism takes; None for the usual one.
+
+    Some MACs want a key as long as their hash.
+    """
+    smallest, largest, _ = offered[generate]
+    if ROWS[generate].produces not in _BITS or row.type not in offered:
+        return None
+    wanted = 8 * max(32, offered[row.type][0])
+    return (
+        min(wanted, largest)
+        if wanted > 8 * _usual(ck.CKK_GENERIC_SECRET, smallest // 8, largest // 8)
+        else None
+    )
 
 
 def too_small(type: int, smallest: int) -> int | None:

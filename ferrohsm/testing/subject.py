@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -39,6 +39,9 @@ class Subject:
     officer's PIN) on the first slot without one; otherwise a token with that PIN must be there. `data_dir`
     is the whole configuration's. What the tests make on the token they remove again; `keep_objects` is for
     devices on which nothing can be deleted. `deadline` (seconds) and `isolation` are the slot's.
+
+    What a device behind the adapter cannot help is said by mechanism names (``CKM_*``): `parameters` are
+    tried in place of the usual ones, and `leave_out` are not tried at all.
     """
 
     def __init__(
@@ -53,6 +56,8 @@ class Subject:
         keep_objects: bool = False,
         deadline: float | None = None,
         isolation: str = "thread",
+        parameters: Mapping[str, Any] | None = None,
+        leave_out: Iterable[str] = (),
     ) -> None:
         self.adapter = adapter
         self.options = dict(options or {})
@@ -63,6 +68,8 @@ class Subject:
         self.keep_objects = keep_objects
         self.deadline = deadline
         self.isolation = isolation
+        self.parameters = dict(parameters or {})
+        self.leave_out = frozenset(leave_out)
 
     def config(self) -> Config:
         """Return the configuration: one slot, PINs that are quick to check and never delay."""
@@ -174,8 +181,19 @@ class Running:
         return info is None or info().login != "none"
 
     def mechanisms(self) -> dict[int, tuple[int, int, int]]:
-        """Return what the slot offers."""
-        return self.core.token(self.slot_id).mechanisms()
+        """Return what the slot offers, less what is left out."""
+        offered = self.core.token(self.slot_id).mechanisms()
+        left_out = self.subject.leave_out
+        return {type: info for type, info in offered.items() if ck.name("CKM", type) not in left_out}
+
+    def mechanism(self, type: int, data: bytes) -> Mechanism:
+        """Return a mechanism with a parameter that fits. Raises `LookupError` where none is known."""
+        from ferrohsm.testing.material import mechanism_for
+
+        name = ck.name("CKM", type)
+        if name in self.subject.parameters:
+            return Mechanism(type, self.subject.parameters[name])
+        return mechanism_for(type, data)
 
     def prepare(self) -> None:
         """Make the token if it is not there."""

@@ -193,6 +193,8 @@ class Flawed(MemoryAdapter):
         store = TOKENS.setdefault(options["token"], FlawedStore(tries=10))
         if self.flaw == "forgets":
             store = TOKENS[options["token"]] = FlawedStore(tries=10)
+        if self.flaw == "renumbers":
+            store.objects = {oid + 100: attributes for oid, attributes in store.objects.items()}
         store.flaw = self.flaw
         self.counter = itertools.count(8)
         super().__init__([MemorySlot(7, FlawedEngine(self.flaw), store)], inline=options.get("inline", False))

@@ -38,17 +38,18 @@ class Keys:
     def __init__(self, running: Running) -> None:
         self.running = running
         self.session = running.session()
-        self._keys: dict[tuple[int, int], tuple[int, int]] = {}
+        self._keys: dict[tuple[int, int, int | None], tuple[int, int]] = {}
 
     def for_row(self, row: Row, function: int) -> tuple[int, int] | None:
         """Return public and private key for a use, None where the slot makes none of the mechanism's type."""
         generate = material.generation_for(row, self.running.mechanisms())
         if generate is None:
             return None
-        chosen = (generate, function)
+        size = material.size_for(row, generate, self.running.mechanisms())
+        chosen = (generate, function, size)
         if chosen not in self._keys:
             self._keys[chosen] = self.running.generate(
-                self.session, generate, None, label(b"capability"), function=function
+                self.session, generate, size, label(b"capability"), function=function
             )
         return self._keys[chosen]
 
@@ -75,7 +76,7 @@ def _try(running: Running, function: int, attempt: Callable[[Keys, int, Row, byt
             continue
         data = material.data_for(row, function, keys.modulus_length(pair[0]))
         try:
-            material.mechanism_for(type, data)
+            running.mechanism(type, data)
         except LookupError:
             continue
         tried += 1
@@ -140,7 +141,8 @@ def _check_made(running: Running, session: Any, pair: tuple[int, int], type: int
         assert running.get(session, private, ck.CKA_MODULUS) == [modulus]
     elif pair[0] != pair[1]:
         info = running.get(session, public, ck.CKA_PUBLIC_KEY_INFO)
-        assert isinstance(info[0], bytes) and info[0]
+        if info == [b""]:
+            return  # "default empty": not every device says it
         assert info == running.get(session, private, ck.CKA_PUBLIC_KEY_INFO)
 
 
@@ -157,7 +159,7 @@ def test_signature_mechanisms_work(running: Running) -> None:
 
     def attempt(keys: Keys, type: int, row: Row, data: bytes) -> None:
         public, private = keys.for_row(row, Function.SIGN) or (0, 0)
-        mechanism = material.mechanism_for(type, data)
+        mechanism = running.mechanism(type, data)
         operation = running.operation(keys.session, Function.SIGN, mechanism, private)
         expected = operation.once_length(len(data))
         signature = bytes(running.run(operation.once(memoryview(data))))
@@ -181,7 +183,7 @@ def test_encryption_mechanisms_work(running: Running) -> None:
 
     def attempt(keys: Keys, type: int, row: Row, data: bytes) -> None:
         public, private = keys.for_row(row, Function.ENCRYPT) or (0, 0)
-        mechanism = material.mechanism_for(type, data)
+        mechanism = running.mechanism(type, data)
         operation = running.operation(keys.session, Function.ENCRYPT, mechanism, public)
         expected = operation.once_length(len(data))
         encrypted = bytes(running.run(operation.once(memoryview(data))))
@@ -230,9 +232,7 @@ def test_wrapping_mechanisms_work(running: Running) -> None:
 
     def attempt(keys: Keys, type: int, row: Row, data: bytes) -> None:
         public, private = keys.for_row(row, Function.WRAP) or (0, 0)
-        mechanism = material.mechanism_for(
-            type, bytes(value) if isinstance(value, bytes | bytearray) else b""
-        )
+        mechanism = running.mechanism(type, bytes(value) if isinstance(value, bytes | bytearray) else b"")
         core = running.core
         expected = running.run(core.wrap_length(keys.session, mechanism, public, target))
         wrapped = running.run(core.wrap_key(keys.session, mechanism, public, target, None))
@@ -292,7 +292,7 @@ def test_nothing_beyond_what_is_advertised(running: Running) -> None:
                 continue
             key = running.run(running.core.token(running.slot_id).objects.hold(pair[1]))
             try:
-                mechanism = material.mechanism_for(row.type, material.DATA)
+                mechanism = running.mechanism(row.type, material.DATA)
                 error = running.refused(running.signer.begin(function, mechanism, key.key))
             except LookupError:
                 continue

@@ -122,7 +122,7 @@ def test_broken_ciphertexts_are_refused(running: Running) -> None:
         if row.family not in ("rsa",) or not flags & Function.DECRYPT or generate is None:
             continue
         try:
-            mechanism = material.mechanism_for(type, material.DATA)
+            mechanism = running.mechanism(type, material.DATA)
         except LookupError:
             continue
         if generate not in keys:
