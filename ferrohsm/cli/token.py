@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ferrohsm import constants as ck
+from ferrohsm.audit import events
 from ferrohsm.cli import pins
 from ferrohsm.cli.parser import Nouns, choose_token, destructive, noun, verb
 from ferrohsm.cli.terminal import CommandError, Progress, confirm, show, table
@@ -295,6 +296,8 @@ def run_delete(arguments: argparse.Namespace) -> None:
         if not arguments.force:
             _as_officer(opened, arguments, view, _nothing())
         _directory(opened, view.serial).delete(view.serial)
+        # Its chain's key went with it, so this stands in the module's.
+        opened.core.audit.module.note(events.DELETE_TOKEN, detail=view.serial)
     show(arguments, {"deleted": shape(view)}, f"token {view.name} is deleted")
 
 
