@@ -341,6 +341,14 @@ class DeviceSigner(Protocol):
         """
 
 
+class PlacedSigner(Protocol):
+    """What a signer offers beside `HardwareSigner` when not everything runs in the same place."""
+
+    def engines(self, mechanism: int) -> dict[str, int]:
+        """Return where a mechanism's functions run, for people: an engine's name → ``CKF_*`` flags."""
+        ...
+
+
 class TokenStatus:
     """The state of a token as its store keeps it."""
 
