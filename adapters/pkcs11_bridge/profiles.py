@@ -43,7 +43,7 @@ GENERIC = Profile(
     "any module of PKCS#11 2.40 or later",
     "",
     ("https://docs.oasis-open.org/pkcs11/pkcs11-base/v2.40/pkcs11-base-v2.40.html",),
-    True,
+    False,
     notes="The standard, no quirks. The default.",
 )
 
