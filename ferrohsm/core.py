@@ -99,7 +99,7 @@ class Core:
             try:
                 if adapter.inline:
                     await adapter.open()
-                    member.info = describe(adapter)
+                    member.info = describe(adapter, member.section.isolation)
                 else:
                     self._dispatch(member)
             except (Exception, SystemExit) as error:

@@ -48,6 +48,7 @@ class Lane:
         self._opened = False
         self.seen = False
         self._looking: Call | None = None
+        self._again = False
         self._late = False
         self._looked_at = 0.0
         self._failures = 0
@@ -66,11 +67,13 @@ class Lane:
     # From any thread
 
     def look(self) -> Call:
-        """Look at the slots anew, or join the look that is under way."""
+        """Look at the slots anew; a look that is under way is joined, and looks once more for us."""
         with self._lock:
             call = self._looking
             if call is None or call.done():
                 call = self._looking = self.loop.submit(self._look(), limited=False)
+            else:
+                self._again = True
             return call
 
     def await_look(self, call: Call, until: float) -> None:
@@ -138,6 +141,17 @@ class Lane:
     # On the loop
 
     async def _look(self) -> None:
+        loop = self.loop
+        while True:
+            self._again = False
+            await self._look_once()
+            with self._lock:
+                if not self._again or loop is not self.loop:
+                    if loop is self.loop:
+                        self._looking = None
+                    return
+
+    async def _look_once(self) -> None:
         import asyncio
 
         if not self._opened and monotonic() < self._retry_at:
@@ -186,7 +200,7 @@ class Lane:
             self.member.adapter = make(section)
         adapter = self.member.adapter
         await adapter.open()
-        info = describe(adapter)
+        info = describe(adapter, section.isolation)
         self.member.info = info
         if section.deadline is None:
             loop.deadline = info.deadline or DEADLINE

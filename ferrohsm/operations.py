@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ferrohsm import constants as ck
 from ferrohsm.audit.tokens import unique_id
 from ferrohsm.errors import (
+    DataLenRange,
     FunctionNotSupported,
     KeyHandleInvalid,
     OperationNotInitialized,
@@ -38,6 +39,7 @@ class BoundOperation:
         "_entry",
         "_epoch",
         "_expired",
+        "_longest",
         "_over",
         "_token",
         "_use",
@@ -53,6 +55,7 @@ class BoundOperation:
         self.multi_part = operation.multi_part
         self.needs_login = entry is not None and entry.flag(ck.CKA_ALWAYS_AUTHENTICATE)
         self._token = token
+        self._longest = token.longest_input
         self._use = use
         self._entry = entry
         self._epoch = token.epoch
@@ -155,7 +158,7 @@ class BoundOperation:
 
     async def once(self, data: memoryview) -> bytes | bytearray:
         """Do it all."""
-        self._enter()
+        self._enter(len(data))
         try:
             return await self._recorded(self.operation.once(data))
         finally:
@@ -163,7 +166,7 @@ class BoundOperation:
 
     async def update(self, data: memoryview) -> bytes | bytearray:
         """Take the next part."""
-        self._enter()
+        self._enter(len(data))
         over = True
         try:
             result = await self.operation.update(data)
@@ -187,7 +190,7 @@ class BoundOperation:
 
     async def verify(self, data: memoryview, signature: memoryview) -> None:
         """Check a signature over `data`."""
-        self._enter()
+        self._enter(len(data))
         try:
             await self._recorded(self.operation.verify(data, signature))
         finally:
@@ -216,12 +219,15 @@ class BoundOperation:
         if self._use is not None:
             self._use.failed(error)
 
-    def _enter(self) -> None:
+    def _enter(self, length: int = 0) -> None:
         try:
             self._check()
         except UserNotLoggedIn as error:
             self._failed(error)
             raise
+        if self._longest is not None and length > self._longest:
+            self.close()
+            raise DataLenRange(f"the device takes {self._longest} bytes at once")
         self._busy = True
 
     def _check(self) -> None:

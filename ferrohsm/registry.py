@@ -57,7 +57,7 @@ class Member:
 
 def reason(error: BaseException) -> str:
     """Return an error for a person: a refusal's words, of any other its kind."""
-    return str(error) if isinstance(error, HsmError) else type(error).__name__
+    return str(error) if isinstance(error, HsmError | IsolationError) else type(error).__name__
 
 
 def installed() -> list[dict[str, str]]:
@@ -104,8 +104,11 @@ def make(section: SlotSection) -> Adapter:
     return _checked(_factory(section.adapter)(section), section.adapter)
 
 
-def describe(adapter: Any) -> AdapterInfo:
-    """Return what an adapter says of itself. `TypeError` and `ValueError` say what is wrong with it."""
+def describe(adapter: Any, isolation: str = "thread") -> AdapterInfo:
+    """Return what an adapter says of itself. `TypeError` and `ValueError` say what is wrong with it.
+
+    Raises `IsolationError` when it does not run where its section wants it to.
+    """
     given = getattr(adapter, "info", None)
     if given is None:
         return AdapterInfo(adapter.name, adapter.version, inline=adapter.inline)
@@ -114,6 +117,8 @@ def describe(adapter: Any) -> AdapterInfo:
         raise TypeError("info() must return an AdapterInfo")
     if info.inline != adapter.inline:
         raise ValueError("info() says another inline than the adapter")
+    if isolation not in info.isolation:
+        raise IsolationError(f'the adapter does not run with isolation = "{isolation}"')
     return info
 
 

@@ -184,6 +184,11 @@ class Token:
         return self._mechanisms
 
     @property
+    def longest_input(self) -> int | None:
+        """The bytes that one call to the device may bring, None when no limit is known."""
+        return None if self.adapter is None else self.adapter.limits.data
+
+    @property
     def max_sessions(self) -> int | None:
         """The sessions that the device takes at once, None when no limit is known."""
         return None if self.adapter is None else self.adapter.limits.sessions

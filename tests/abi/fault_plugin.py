@@ -208,7 +208,7 @@ class Adapter:
         return AdapterInfo(
             "fault",
             "1.0",
-            limits=Limits(sessions=50),
+            limits=Limits(sessions=50, data=100),
             object_classes=[ck.CKO_DATA, ck.CKO_SECRET_KEY],
             mechanisms={ck.CKM_SHA256: (0, 0, ck.CKF_DIGEST), ck.CKM_AES_KEY_GEN: (16, 24, ck.CKF_GENERATE)},
         )

@@ -365,6 +365,7 @@ def test_what_the_adapter_says_about_itself_is_held(pair: Pair) -> None:
     token = TokenInfo()
     p11("C_GetTokenInfo", pair.far, token)
     assert token.ulMaxSessionCount == 50
+    assert pair.digest("x" * 101) == "CKR_DATA_LEN_RANGE"
     p11.login(pair.session)
     cert = template((ck.CKA_CLASS, ck.CKO_DOMAIN_PARAMETERS), (ck.CKA_TOKEN, True), (ck.CKA_KEY_TYPE, 1))
     assert p11.rv("C_CreateObject", pair.session, cert, 3, c_ulong()) != "CKR_OK"

@@ -39,6 +39,11 @@ class Idle(Adapter):
         return bytes(length)
 
 
+class Apart(Adapter):
+    def info(self):
+        return AdapterInfo("acme", "2.5", isolation=["process"])
+
+
 def not_one(section):
     return object()
 """
@@ -55,6 +60,7 @@ def acme(tmp_path: Path, ferrohsm: Any) -> Callable[..., Any]:
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 2.5\n")
     (folder / "entry_points.txt").write_text(
         "[ferrohsm.adapters]\nacme = acme_plugin:Adapter\nidle = acme_plugin:Idle\n"
+        "apart = acme_plugin:Apart\n"
         "none = acme_plugin:not_one\nnever = acme_never:Adapter\n"
     )
 
@@ -111,6 +117,7 @@ def test_check_of_one_that_is_right(acme: Callable[..., Any]) -> None:
         ('adapter = "none"', "must say inline"),
         ('adapter = "never"', "SystemExit"),
         ('adapter = "acme"\nfail = true', "cannot be opened: OSError"),
+        ('adapter = "apart"', 'does not run with isolation = "thread"'),
         ('adapter = "idle"', "no random bytes"),
     ],
 )
