@@ -146,7 +146,9 @@ cdef CK_RV refused(ferro_operation *operation, CK_RV rv) noexcept nogil:
 
 cdef CK_RV settle(ferro_operation *operation, CK_RV rv) noexcept nogil:
     """After a computation: the operation is over, but for a buffer that was too small."""
-    if rv != CKR_BUFFER_TOO_SMALL:
+    if rv == CKR_OK:
+        ferro_operation_clear(operation)  # the kernel has ended its own part
+    elif rv != CKR_BUFFER_TOO_SMALL:
         ferro_operation_end(operation)
     return rv
 

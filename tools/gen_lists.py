@@ -78,7 +78,7 @@ def trampoline(function: dict[str, Any]) -> str:
         lines.append("    CK_RV rv = ferro_enter(&call);\n")
         lines.append("    if (rv == CKR_OK) {\n")
         lines.append(f"        rv = ferro_functions->{name}({names(function)});\n")
-        lines.append("        ferro_leave();\n    }\n")
+        lines.append("        ferro_leave(&call);\n    }\n")
     lines.append(trace(function))
     lines.append("    return rv;\n}\n\n")
     return "".join(lines)

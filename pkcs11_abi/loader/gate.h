@@ -30,7 +30,8 @@ typedef struct {
 } ferro_thread;
 
 typedef struct {
-    uint64_t started; /* microseconds, 0 without a trace */
+    uint64_t started;   /* microseconds, 0 without a trace */
+    ferro_thread *self; /* the calling thread's, whose address is dear to find */
 } ferro_call;
 
 extern FERRO_THREAD_LOCAL ferro_thread ferro_self;
@@ -50,10 +51,10 @@ static inline void ferro_call_begin(ferro_call *call)
     call->started = FERRO_UNLIKELY(ferro_tracing) ? ferro_microseconds() : 0;
 }
 
-/* Begin a call: CKR_OK, and then ferro_leave() is due, or the result of the call. */
+/* Begin a call: CKR_OK, and then ferro_leave is due, or the result of the call. */
 static inline CK_RV ferro_enter(ferro_call *call)
 {
-    ferro_thread *self = &ferro_self;
+    ferro_thread *self = call->self = &ferro_self;
     ferro_call_begin(call);
     if (FERRO_UNLIKELY(!*ferro_alive))
         return ferro_enter_slowly();
@@ -76,9 +77,9 @@ static inline CK_RV ferro_enter(ferro_call *call)
     return CKR_OK;
 }
 
-static inline void ferro_leave(void)
+static inline void ferro_leave(const ferro_call *call)
 {
-    ferro_thread *self = &ferro_self;
+    ferro_thread *self = call->self;
     if (--self->depth == 0 && self->counted) {
         self->counted = 0;
         atomic_fetch_sub_explicit(&self->shard->calls, 1, memory_order_release);

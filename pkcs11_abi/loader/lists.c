@@ -35,7 +35,7 @@ FERRO_EXPORT CK_RV C_GetInfo(CK_INFO_PTR pInfo)
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_GetInfo(pInfo);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_GetInfo", rv, "");
     return rv;
@@ -57,7 +57,7 @@ FERRO_EXPORT CK_RV C_GetSlotList(CK_BBOOL tokenPresent, CK_SLOT_ID_PTR pSlotList
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_GetSlotList(tokenPresent, pSlotList, pulCount);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_GetSlotList", rv, "");
     return rv;
@@ -69,7 +69,7 @@ FERRO_EXPORT CK_RV C_GetSlotInfo(CK_SLOT_ID slotID, CK_SLOT_INFO_PTR pInfo)
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_GetSlotInfo(slotID, pInfo);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_GetSlotInfo", rv, "slotID=%h", slotID);
     return rv;
@@ -81,7 +81,7 @@ FERRO_EXPORT CK_RV C_GetTokenInfo(CK_SLOT_ID slotID, CK_TOKEN_INFO_PTR pInfo)
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_GetTokenInfo(slotID, pInfo);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_GetTokenInfo", rv, "slotID=%h", slotID);
     return rv;
@@ -93,7 +93,7 @@ FERRO_EXPORT CK_RV C_GetMechanismList(CK_SLOT_ID slotID, CK_MECHANISM_TYPE_PTR p
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_GetMechanismList(slotID, pMechanismList, pulCount);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_GetMechanismList", rv, "slotID=%h", slotID);
     return rv;
@@ -105,7 +105,7 @@ FERRO_EXPORT CK_RV C_GetMechanismInfo(CK_SLOT_ID slotID, CK_MECHANISM_TYPE type,
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_GetMechanismInfo(slotID, type, pInfo);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_GetMechanismInfo", rv, "slotID=%h type=%t", slotID, type);
     return rv;
@@ -117,7 +117,7 @@ FERRO_EXPORT CK_RV C_InitToken(CK_SLOT_ID slotID, CK_UTF8CHAR_PTR pPin, CK_ULONG
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_InitToken(slotID, pPin, ulPinLen, pLabel);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_InitToken", rv, "slotID=%h", slotID);
     return rv;
@@ -129,7 +129,7 @@ FERRO_EXPORT CK_RV C_InitPIN(CK_SESSION_HANDLE hSession, CK_UTF8CHAR_PTR pPin, C
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_InitPIN(hSession, pPin, ulPinLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_InitPIN", rv, "hSession=%h", hSession);
     return rv;
@@ -141,7 +141,7 @@ FERRO_EXPORT CK_RV C_SetPIN(CK_SESSION_HANDLE hSession, CK_UTF8CHAR_PTR pOldPin,
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_SetPIN(hSession, pOldPin, ulOldLen, pNewPin, ulNewLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_SetPIN", rv, "hSession=%h", hSession);
     return rv;
@@ -153,7 +153,7 @@ FERRO_EXPORT CK_RV C_OpenSession(CK_SLOT_ID slotID, CK_FLAGS flags, CK_VOID_PTR 
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_OpenSession(slotID, flags, pApplication, Notify, phSession);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_OpenSession", rv, "slotID=%h flags=%x phSession=%o", slotID, flags, phSession);
     return rv;
@@ -165,7 +165,7 @@ FERRO_EXPORT CK_RV C_CloseSession(CK_SESSION_HANDLE hSession)
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_CloseSession(hSession);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_CloseSession", rv, "hSession=%h", hSession);
     return rv;
@@ -177,7 +177,7 @@ FERRO_EXPORT CK_RV C_CloseAllSessions(CK_SLOT_ID slotID)
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_CloseAllSessions(slotID);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_CloseAllSessions", rv, "slotID=%h", slotID);
     return rv;
@@ -189,7 +189,7 @@ FERRO_EXPORT CK_RV C_GetSessionInfo(CK_SESSION_HANDLE hSession, CK_SESSION_INFO_
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_GetSessionInfo(hSession, pInfo);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_GetSessionInfo", rv, "hSession=%h", hSession);
     return rv;
@@ -201,7 +201,7 @@ FERRO_EXPORT CK_RV C_GetOperationState(CK_SESSION_HANDLE hSession, CK_BYTE_PTR p
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_GetOperationState(hSession, pOperationState, pulOperationStateLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_GetOperationState", rv, "hSession=%h", hSession);
     return rv;
@@ -213,7 +213,7 @@ FERRO_EXPORT CK_RV C_SetOperationState(CK_SESSION_HANDLE hSession, CK_BYTE_PTR p
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_SetOperationState(hSession, pOperationState, ulOperationStateLen, hEncryptionKey, hAuthenticationKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_SetOperationState", rv, "hSession=%h hEncryptionKey=%h hAuthenticationKey=%h", hSession, hEncryptionKey, hAuthenticationKey);
     return rv;
@@ -225,7 +225,7 @@ FERRO_EXPORT CK_RV C_Login(CK_SESSION_HANDLE hSession, CK_USER_TYPE userType, CK
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_Login(hSession, userType, pPin, ulPinLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_Login", rv, "hSession=%h userType=%h", hSession, userType);
     return rv;
@@ -237,7 +237,7 @@ FERRO_EXPORT CK_RV C_Logout(CK_SESSION_HANDLE hSession)
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_Logout(hSession);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_Logout", rv, "hSession=%h", hSession);
     return rv;
@@ -249,7 +249,7 @@ FERRO_EXPORT CK_RV C_CreateObject(CK_SESSION_HANDLE hSession, CK_ATTRIBUTE_PTR p
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_CreateObject(hSession, pTemplate, ulCount, phObject);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_CreateObject", rv, "hSession=%h phObject=%o", hSession, phObject);
     return rv;
@@ -261,7 +261,7 @@ FERRO_EXPORT CK_RV C_CopyObject(CK_SESSION_HANDLE hSession, CK_OBJECT_HANDLE hOb
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_CopyObject(hSession, hObject, pTemplate, ulCount, phNewObject);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_CopyObject", rv, "hSession=%h hObject=%h phNewObject=%o", hSession, hObject, phNewObject);
     return rv;
@@ -273,7 +273,7 @@ FERRO_EXPORT CK_RV C_DestroyObject(CK_SESSION_HANDLE hSession, CK_OBJECT_HANDLE 
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DestroyObject(hSession, hObject);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DestroyObject", rv, "hSession=%h hObject=%h", hSession, hObject);
     return rv;
@@ -285,7 +285,7 @@ FERRO_EXPORT CK_RV C_GetObjectSize(CK_SESSION_HANDLE hSession, CK_OBJECT_HANDLE 
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_GetObjectSize(hSession, hObject, pulSize);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_GetObjectSize", rv, "hSession=%h hObject=%h", hSession, hObject);
     return rv;
@@ -297,7 +297,7 @@ FERRO_EXPORT CK_RV C_GetAttributeValue(CK_SESSION_HANDLE hSession, CK_OBJECT_HAN
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_GetAttributeValue(hSession, hObject, pTemplate, ulCount);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_GetAttributeValue", rv, "hSession=%h hObject=%h", hSession, hObject);
     return rv;
@@ -309,7 +309,7 @@ FERRO_EXPORT CK_RV C_SetAttributeValue(CK_SESSION_HANDLE hSession, CK_OBJECT_HAN
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_SetAttributeValue(hSession, hObject, pTemplate, ulCount);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_SetAttributeValue", rv, "hSession=%h hObject=%h", hSession, hObject);
     return rv;
@@ -321,7 +321,7 @@ FERRO_EXPORT CK_RV C_FindObjectsInit(CK_SESSION_HANDLE hSession, CK_ATTRIBUTE_PT
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_FindObjectsInit(hSession, pTemplate, ulCount);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_FindObjectsInit", rv, "hSession=%h", hSession);
     return rv;
@@ -333,7 +333,7 @@ FERRO_EXPORT CK_RV C_FindObjects(CK_SESSION_HANDLE hSession, CK_OBJECT_HANDLE_PT
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_FindObjects(hSession, phObject, ulMaxObjectCount, pulObjectCount);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_FindObjects", rv, "hSession=%h", hSession);
     return rv;
@@ -345,7 +345,7 @@ FERRO_EXPORT CK_RV C_FindObjectsFinal(CK_SESSION_HANDLE hSession)
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_FindObjectsFinal(hSession);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_FindObjectsFinal", rv, "hSession=%h", hSession);
     return rv;
@@ -357,7 +357,7 @@ FERRO_EXPORT CK_RV C_EncryptInit(CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pM
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_EncryptInit(hSession, pMechanism, hKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_EncryptInit", rv, "hSession=%h pMechanism=%m hKey=%h", hSession, pMechanism, hKey);
     return rv;
@@ -369,7 +369,7 @@ FERRO_EXPORT CK_RV C_Encrypt(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pData, CK_U
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_Encrypt(hSession, pData, ulDataLen, pEncryptedData, pulEncryptedDataLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_Encrypt", rv, "hSession=%h", hSession);
     return rv;
@@ -381,7 +381,7 @@ FERRO_EXPORT CK_RV C_EncryptUpdate(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pPart
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_EncryptUpdate(hSession, pPart, ulPartLen, pEncryptedPart, pulEncryptedPartLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_EncryptUpdate", rv, "hSession=%h", hSession);
     return rv;
@@ -393,7 +393,7 @@ FERRO_EXPORT CK_RV C_EncryptFinal(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pLastE
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_EncryptFinal(hSession, pLastEncryptedPart, pulLastEncryptedPartLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_EncryptFinal", rv, "hSession=%h", hSession);
     return rv;
@@ -405,7 +405,7 @@ FERRO_EXPORT CK_RV C_DecryptInit(CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pM
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DecryptInit(hSession, pMechanism, hKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DecryptInit", rv, "hSession=%h pMechanism=%m hKey=%h", hSession, pMechanism, hKey);
     return rv;
@@ -417,7 +417,7 @@ FERRO_EXPORT CK_RV C_Decrypt(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pEncryptedD
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_Decrypt(hSession, pEncryptedData, ulEncryptedDataLen, pData, pulDataLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_Decrypt", rv, "hSession=%h", hSession);
     return rv;
@@ -429,7 +429,7 @@ FERRO_EXPORT CK_RV C_DecryptUpdate(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pEncr
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DecryptUpdate(hSession, pEncryptedPart, ulEncryptedPartLen, pPart, pulPartLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DecryptUpdate", rv, "hSession=%h", hSession);
     return rv;
@@ -441,7 +441,7 @@ FERRO_EXPORT CK_RV C_DecryptFinal(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pLastP
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DecryptFinal(hSession, pLastPart, pulLastPartLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DecryptFinal", rv, "hSession=%h", hSession);
     return rv;
@@ -453,7 +453,7 @@ FERRO_EXPORT CK_RV C_DigestInit(CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMe
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DigestInit(hSession, pMechanism);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DigestInit", rv, "hSession=%h pMechanism=%m", hSession, pMechanism);
     return rv;
@@ -465,7 +465,7 @@ FERRO_EXPORT CK_RV C_Digest(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pData, CK_UL
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_Digest(hSession, pData, ulDataLen, pDigest, pulDigestLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_Digest", rv, "hSession=%h", hSession);
     return rv;
@@ -477,7 +477,7 @@ FERRO_EXPORT CK_RV C_DigestUpdate(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pPart,
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DigestUpdate(hSession, pPart, ulPartLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DigestUpdate", rv, "hSession=%h", hSession);
     return rv;
@@ -489,7 +489,7 @@ FERRO_EXPORT CK_RV C_DigestKey(CK_SESSION_HANDLE hSession, CK_OBJECT_HANDLE hKey
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DigestKey(hSession, hKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DigestKey", rv, "hSession=%h hKey=%h", hSession, hKey);
     return rv;
@@ -501,7 +501,7 @@ FERRO_EXPORT CK_RV C_DigestFinal(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pDigest
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DigestFinal(hSession, pDigest, pulDigestLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DigestFinal", rv, "hSession=%h", hSession);
     return rv;
@@ -513,7 +513,7 @@ FERRO_EXPORT CK_RV C_SignInit(CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMech
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_SignInit(hSession, pMechanism, hKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_SignInit", rv, "hSession=%h pMechanism=%m hKey=%h", hSession, pMechanism, hKey);
     return rv;
@@ -525,7 +525,7 @@ FERRO_EXPORT CK_RV C_Sign(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pData, CK_ULON
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_Sign(hSession, pData, ulDataLen, pSignature, pulSignatureLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_Sign", rv, "hSession=%h", hSession);
     return rv;
@@ -537,7 +537,7 @@ FERRO_EXPORT CK_RV C_SignUpdate(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pPart, C
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_SignUpdate(hSession, pPart, ulPartLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_SignUpdate", rv, "hSession=%h", hSession);
     return rv;
@@ -549,7 +549,7 @@ FERRO_EXPORT CK_RV C_SignFinal(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pSignatur
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_SignFinal(hSession, pSignature, pulSignatureLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_SignFinal", rv, "hSession=%h", hSession);
     return rv;
@@ -561,7 +561,7 @@ FERRO_EXPORT CK_RV C_SignRecoverInit(CK_SESSION_HANDLE hSession, CK_MECHANISM_PT
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_SignRecoverInit(hSession, pMechanism, hKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_SignRecoverInit", rv, "hSession=%h pMechanism=%m hKey=%h", hSession, pMechanism, hKey);
     return rv;
@@ -573,7 +573,7 @@ FERRO_EXPORT CK_RV C_SignRecover(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pData, 
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_SignRecover(hSession, pData, ulDataLen, pSignature, pulSignatureLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_SignRecover", rv, "hSession=%h", hSession);
     return rv;
@@ -585,7 +585,7 @@ FERRO_EXPORT CK_RV C_VerifyInit(CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMe
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_VerifyInit(hSession, pMechanism, hKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_VerifyInit", rv, "hSession=%h pMechanism=%m hKey=%h", hSession, pMechanism, hKey);
     return rv;
@@ -597,7 +597,7 @@ FERRO_EXPORT CK_RV C_Verify(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pData, CK_UL
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_Verify(hSession, pData, ulDataLen, pSignature, ulSignatureLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_Verify", rv, "hSession=%h", hSession);
     return rv;
@@ -609,7 +609,7 @@ FERRO_EXPORT CK_RV C_VerifyUpdate(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pPart,
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_VerifyUpdate(hSession, pPart, ulPartLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_VerifyUpdate", rv, "hSession=%h", hSession);
     return rv;
@@ -621,7 +621,7 @@ FERRO_EXPORT CK_RV C_VerifyFinal(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pSignat
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_VerifyFinal(hSession, pSignature, ulSignatureLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_VerifyFinal", rv, "hSession=%h", hSession);
     return rv;
@@ -633,7 +633,7 @@ FERRO_EXPORT CK_RV C_VerifyRecoverInit(CK_SESSION_HANDLE hSession, CK_MECHANISM_
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_VerifyRecoverInit(hSession, pMechanism, hKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_VerifyRecoverInit", rv, "hSession=%h pMechanism=%m hKey=%h", hSession, pMechanism, hKey);
     return rv;
@@ -645,7 +645,7 @@ FERRO_EXPORT CK_RV C_VerifyRecover(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pSign
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_VerifyRecover(hSession, pSignature, ulSignatureLen, pData, pulDataLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_VerifyRecover", rv, "hSession=%h", hSession);
     return rv;
@@ -657,7 +657,7 @@ FERRO_EXPORT CK_RV C_DigestEncryptUpdate(CK_SESSION_HANDLE hSession, CK_BYTE_PTR
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DigestEncryptUpdate(hSession, pPart, ulPartLen, pEncryptedPart, pulEncryptedPartLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DigestEncryptUpdate", rv, "hSession=%h", hSession);
     return rv;
@@ -669,7 +669,7 @@ FERRO_EXPORT CK_RV C_DecryptDigestUpdate(CK_SESSION_HANDLE hSession, CK_BYTE_PTR
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DecryptDigestUpdate(hSession, pEncryptedPart, ulEncryptedPartLen, pPart, pulPartLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DecryptDigestUpdate", rv, "hSession=%h", hSession);
     return rv;
@@ -681,7 +681,7 @@ FERRO_EXPORT CK_RV C_SignEncryptUpdate(CK_SESSION_HANDLE hSession, CK_BYTE_PTR p
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_SignEncryptUpdate(hSession, pPart, ulPartLen, pEncryptedPart, pulEncryptedPartLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_SignEncryptUpdate", rv, "hSession=%h", hSession);
     return rv;
@@ -693,7 +693,7 @@ FERRO_EXPORT CK_RV C_DecryptVerifyUpdate(CK_SESSION_HANDLE hSession, CK_BYTE_PTR
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DecryptVerifyUpdate(hSession, pEncryptedPart, ulEncryptedPartLen, pPart, pulPartLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DecryptVerifyUpdate", rv, "hSession=%h", hSession);
     return rv;
@@ -705,7 +705,7 @@ FERRO_EXPORT CK_RV C_GenerateKey(CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pM
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_GenerateKey(hSession, pMechanism, pTemplate, ulCount, phKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_GenerateKey", rv, "hSession=%h pMechanism=%m phKey=%o", hSession, pMechanism, phKey);
     return rv;
@@ -717,7 +717,7 @@ FERRO_EXPORT CK_RV C_GenerateKeyPair(CK_SESSION_HANDLE hSession, CK_MECHANISM_PT
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_GenerateKeyPair(hSession, pMechanism, pPublicKeyTemplate, ulPublicKeyAttributeCount, pPrivateKeyTemplate, ulPrivateKeyAttributeCount, phPublicKey, phPrivateKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_GenerateKeyPair", rv, "hSession=%h pMechanism=%m phPublicKey=%o phPrivateKey=%o", hSession, pMechanism, phPublicKey, phPrivateKey);
     return rv;
@@ -729,7 +729,7 @@ FERRO_EXPORT CK_RV C_WrapKey(CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMecha
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_WrapKey(hSession, pMechanism, hWrappingKey, hKey, pWrappedKey, pulWrappedKeyLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_WrapKey", rv, "hSession=%h pMechanism=%m hWrappingKey=%h hKey=%h", hSession, pMechanism, hWrappingKey, hKey);
     return rv;
@@ -741,7 +741,7 @@ FERRO_EXPORT CK_RV C_UnwrapKey(CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMec
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_UnwrapKey(hSession, pMechanism, hUnwrappingKey, pWrappedKey, ulWrappedKeyLen, pTemplate, ulAttributeCount, phKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_UnwrapKey", rv, "hSession=%h pMechanism=%m hUnwrappingKey=%h phKey=%o", hSession, pMechanism, hUnwrappingKey, phKey);
     return rv;
@@ -753,7 +753,7 @@ FERRO_EXPORT CK_RV C_DeriveKey(CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR pMec
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DeriveKey(hSession, pMechanism, hBaseKey, pTemplate, ulAttributeCount, phKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DeriveKey", rv, "hSession=%h pMechanism=%m hBaseKey=%h phKey=%o", hSession, pMechanism, hBaseKey, phKey);
     return rv;
@@ -765,7 +765,7 @@ FERRO_EXPORT CK_RV C_SeedRandom(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pSeed, C
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_SeedRandom(hSession, pSeed, ulSeedLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_SeedRandom", rv, "hSession=%h", hSession);
     return rv;
@@ -777,7 +777,7 @@ FERRO_EXPORT CK_RV C_GenerateRandom(CK_SESSION_HANDLE hSession, CK_BYTE_PTR Rand
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_GenerateRandom(hSession, RandomData, ulRandomLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_GenerateRandom", rv, "hSession=%h", hSession);
     return rv;
@@ -789,7 +789,7 @@ FERRO_EXPORT CK_RV C_GetFunctionStatus(CK_SESSION_HANDLE hSession)
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_GetFunctionStatus(hSession);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_GetFunctionStatus", rv, "hSession=%h", hSession);
     return rv;
@@ -801,7 +801,7 @@ FERRO_EXPORT CK_RV C_CancelFunction(CK_SESSION_HANDLE hSession)
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_CancelFunction(hSession);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_CancelFunction", rv, "hSession=%h", hSession);
     return rv;
@@ -813,7 +813,7 @@ FERRO_EXPORT CK_RV C_WaitForSlotEvent(CK_FLAGS flags, CK_SLOT_ID_PTR pSlot, CK_V
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_WaitForSlotEvent(flags, pSlot, pRserved);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_WaitForSlotEvent", rv, "flags=%x", flags);
     return rv;
@@ -845,7 +845,7 @@ FERRO_EXPORT CK_RV C_LoginUser(CK_SESSION_HANDLE hSession, CK_USER_TYPE userType
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_LoginUser(hSession, userType, pPin, ulPinLen, pUsername, ulUsernameLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_LoginUser", rv, "hSession=%h userType=%h", hSession, userType);
     return rv;
@@ -857,7 +857,7 @@ FERRO_EXPORT CK_RV C_SessionCancel(CK_SESSION_HANDLE hSession, CK_FLAGS flags)
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_SessionCancel(hSession, flags);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_SessionCancel", rv, "hSession=%h flags=%x", hSession, flags);
     return rv;
@@ -869,7 +869,7 @@ FERRO_EXPORT CK_RV C_MessageEncryptInit(CK_SESSION_HANDLE hSession, CK_MECHANISM
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_MessageEncryptInit(hSession, pMechanism, hKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_MessageEncryptInit", rv, "hSession=%h pMechanism=%m hKey=%h", hSession, pMechanism, hKey);
     return rv;
@@ -881,7 +881,7 @@ FERRO_EXPORT CK_RV C_EncryptMessage(CK_SESSION_HANDLE hSession, CK_VOID_PTR pPar
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_EncryptMessage(hSession, pParameter, ulParameterLen, pAssociatedData, ulAssociatedDataLen, pPlaintext, ulPlaintextLen, pCiphertext, pulCiphertextLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_EncryptMessage", rv, "hSession=%h", hSession);
     return rv;
@@ -893,7 +893,7 @@ FERRO_EXPORT CK_RV C_EncryptMessageBegin(CK_SESSION_HANDLE hSession, CK_VOID_PTR
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_EncryptMessageBegin(hSession, pParameter, ulParameterLen, pAssociatedData, ulAssociatedDataLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_EncryptMessageBegin", rv, "hSession=%h", hSession);
     return rv;
@@ -905,7 +905,7 @@ FERRO_EXPORT CK_RV C_EncryptMessageNext(CK_SESSION_HANDLE hSession, CK_VOID_PTR 
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_EncryptMessageNext(hSession, pParameter, ulParameterLen, pPlaintextPart, ulPlaintextPartLen, pCiphertextPart, pulCiphertextPartLen, flags);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_EncryptMessageNext", rv, "hSession=%h flags=%x", hSession, flags);
     return rv;
@@ -917,7 +917,7 @@ FERRO_EXPORT CK_RV C_MessageEncryptFinal(CK_SESSION_HANDLE hSession)
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_MessageEncryptFinal(hSession);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_MessageEncryptFinal", rv, "hSession=%h", hSession);
     return rv;
@@ -929,7 +929,7 @@ FERRO_EXPORT CK_RV C_MessageDecryptInit(CK_SESSION_HANDLE hSession, CK_MECHANISM
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_MessageDecryptInit(hSession, pMechanism, hKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_MessageDecryptInit", rv, "hSession=%h pMechanism=%m hKey=%h", hSession, pMechanism, hKey);
     return rv;
@@ -941,7 +941,7 @@ FERRO_EXPORT CK_RV C_DecryptMessage(CK_SESSION_HANDLE hSession, CK_VOID_PTR pPar
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DecryptMessage(hSession, pParameter, ulParameterLen, pAssociatedData, ulAssociatedDataLen, pCiphertext, ulCiphertextLen, pPlaintext, pulPlaintextLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DecryptMessage", rv, "hSession=%h", hSession);
     return rv;
@@ -953,7 +953,7 @@ FERRO_EXPORT CK_RV C_DecryptMessageBegin(CK_SESSION_HANDLE hSession, CK_VOID_PTR
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DecryptMessageBegin(hSession, pParameter, ulParameterLen, pAssociatedData, ulAssociatedDataLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DecryptMessageBegin", rv, "hSession=%h", hSession);
     return rv;
@@ -965,7 +965,7 @@ FERRO_EXPORT CK_RV C_DecryptMessageNext(CK_SESSION_HANDLE hSession, CK_VOID_PTR 
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DecryptMessageNext(hSession, pParameter, ulParameterLen, pCiphertextPart, ulCiphertextPartLen, pPlaintextPart, pulPlaintextPartLen, flags);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DecryptMessageNext", rv, "hSession=%h flags=%x", hSession, flags);
     return rv;
@@ -977,7 +977,7 @@ FERRO_EXPORT CK_RV C_MessageDecryptFinal(CK_SESSION_HANDLE hSession)
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_MessageDecryptFinal(hSession);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_MessageDecryptFinal", rv, "hSession=%h", hSession);
     return rv;
@@ -989,7 +989,7 @@ FERRO_EXPORT CK_RV C_MessageSignInit(CK_SESSION_HANDLE hSession, CK_MECHANISM_PT
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_MessageSignInit(hSession, pMechanism, hKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_MessageSignInit", rv, "hSession=%h pMechanism=%m hKey=%h", hSession, pMechanism, hKey);
     return rv;
@@ -1001,7 +1001,7 @@ FERRO_EXPORT CK_RV C_SignMessage(CK_SESSION_HANDLE hSession, CK_VOID_PTR pParame
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_SignMessage(hSession, pParameter, ulParameterLen, pData, ulDataLen, pSignature, pulSignatureLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_SignMessage", rv, "hSession=%h", hSession);
     return rv;
@@ -1013,7 +1013,7 @@ FERRO_EXPORT CK_RV C_SignMessageBegin(CK_SESSION_HANDLE hSession, CK_VOID_PTR pP
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_SignMessageBegin(hSession, pParameter, ulParameterLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_SignMessageBegin", rv, "hSession=%h", hSession);
     return rv;
@@ -1025,7 +1025,7 @@ FERRO_EXPORT CK_RV C_SignMessageNext(CK_SESSION_HANDLE hSession, CK_VOID_PTR pPa
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_SignMessageNext(hSession, pParameter, ulParameterLen, pData, ulDataLen, pSignature, pulSignatureLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_SignMessageNext", rv, "hSession=%h", hSession);
     return rv;
@@ -1037,7 +1037,7 @@ FERRO_EXPORT CK_RV C_MessageSignFinal(CK_SESSION_HANDLE hSession)
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_MessageSignFinal(hSession);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_MessageSignFinal", rv, "hSession=%h", hSession);
     return rv;
@@ -1049,7 +1049,7 @@ FERRO_EXPORT CK_RV C_MessageVerifyInit(CK_SESSION_HANDLE hSession, CK_MECHANISM_
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_MessageVerifyInit(hSession, pMechanism, hKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_MessageVerifyInit", rv, "hSession=%h pMechanism=%m hKey=%h", hSession, pMechanism, hKey);
     return rv;
@@ -1061,7 +1061,7 @@ FERRO_EXPORT CK_RV C_VerifyMessage(CK_SESSION_HANDLE hSession, CK_VOID_PTR pPara
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_VerifyMessage(hSession, pParameter, ulParameterLen, pData, ulDataLen, pSignature, ulSignatureLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_VerifyMessage", rv, "hSession=%h", hSession);
     return rv;
@@ -1073,7 +1073,7 @@ FERRO_EXPORT CK_RV C_VerifyMessageBegin(CK_SESSION_HANDLE hSession, CK_VOID_PTR 
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_VerifyMessageBegin(hSession, pParameter, ulParameterLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_VerifyMessageBegin", rv, "hSession=%h", hSession);
     return rv;
@@ -1085,7 +1085,7 @@ FERRO_EXPORT CK_RV C_VerifyMessageNext(CK_SESSION_HANDLE hSession, CK_VOID_PTR p
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_VerifyMessageNext(hSession, pParameter, ulParameterLen, pData, ulDataLen, pSignature, ulSignatureLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_VerifyMessageNext", rv, "hSession=%h", hSession);
     return rv;
@@ -1097,7 +1097,7 @@ FERRO_EXPORT CK_RV C_MessageVerifyFinal(CK_SESSION_HANDLE hSession)
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_MessageVerifyFinal(hSession);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_MessageVerifyFinal", rv, "hSession=%h", hSession);
     return rv;
@@ -1109,7 +1109,7 @@ FERRO_EXPORT CK_RV C_EncapsulateKey(CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_EncapsulateKey(hSession, pMechanism, hPublicKey, pTemplate, ulAttributeCount, pCiphertext, pulCiphertextLen, phKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_EncapsulateKey", rv, "hSession=%h pMechanism=%m hPublicKey=%h phKey=%o", hSession, pMechanism, hPublicKey, phKey);
     return rv;
@@ -1121,7 +1121,7 @@ FERRO_EXPORT CK_RV C_DecapsulateKey(CK_SESSION_HANDLE hSession, CK_MECHANISM_PTR
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_DecapsulateKey(hSession, pMechanism, hPrivateKey, pTemplate, ulAttributeCount, pCiphertext, ulCiphertextLen, phKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_DecapsulateKey", rv, "hSession=%h pMechanism=%m hPrivateKey=%h phKey=%o", hSession, pMechanism, hPrivateKey, phKey);
     return rv;
@@ -1133,7 +1133,7 @@ FERRO_EXPORT CK_RV C_VerifySignatureInit(CK_SESSION_HANDLE hSession, CK_MECHANIS
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_VerifySignatureInit(hSession, pMechanism, hKey, pSignature, ulSignatureLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_VerifySignatureInit", rv, "hSession=%h pMechanism=%m hKey=%h", hSession, pMechanism, hKey);
     return rv;
@@ -1145,7 +1145,7 @@ FERRO_EXPORT CK_RV C_VerifySignature(CK_SESSION_HANDLE hSession, CK_BYTE_PTR pDa
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_VerifySignature(hSession, pData, ulDataLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_VerifySignature", rv, "hSession=%h", hSession);
     return rv;
@@ -1157,7 +1157,7 @@ FERRO_EXPORT CK_RV C_VerifySignatureUpdate(CK_SESSION_HANDLE hSession, CK_BYTE_P
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_VerifySignatureUpdate(hSession, pPart, ulPartLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_VerifySignatureUpdate", rv, "hSession=%h", hSession);
     return rv;
@@ -1169,7 +1169,7 @@ FERRO_EXPORT CK_RV C_VerifySignatureFinal(CK_SESSION_HANDLE hSession)
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_VerifySignatureFinal(hSession);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_VerifySignatureFinal", rv, "hSession=%h", hSession);
     return rv;
@@ -1181,7 +1181,7 @@ FERRO_EXPORT CK_RV C_GetSessionValidationFlags(CK_SESSION_HANDLE hSession, CK_SE
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_GetSessionValidationFlags(hSession, type, pFlags);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_GetSessionValidationFlags", rv, "hSession=%h", hSession);
     return rv;
@@ -1193,7 +1193,7 @@ FERRO_EXPORT CK_RV C_AsyncComplete(CK_SESSION_HANDLE hSession, CK_UTF8CHAR_PTR p
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_AsyncComplete(hSession, pFunctionName, pResult);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_AsyncComplete", rv, "hSession=%h", hSession);
     return rv;
@@ -1205,7 +1205,7 @@ FERRO_EXPORT CK_RV C_AsyncGetID(CK_SESSION_HANDLE hSession, CK_UTF8CHAR_PTR pFun
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_AsyncGetID(hSession, pFunctionName, pulID);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_AsyncGetID", rv, "hSession=%h", hSession);
     return rv;
@@ -1217,7 +1217,7 @@ FERRO_EXPORT CK_RV C_AsyncJoin(CK_SESSION_HANDLE hSession, CK_UTF8CHAR_PTR pFunc
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_AsyncJoin(hSession, pFunctionName, ulID, pData, ulData);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_AsyncJoin", rv, "hSession=%h", hSession);
     return rv;
@@ -1229,7 +1229,7 @@ FERRO_EXPORT CK_RV C_WrapKeyAuthenticated(CK_SESSION_HANDLE hSession, CK_MECHANI
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_WrapKeyAuthenticated(hSession, pMechanism, hWrappingKey, hKey, pAssociatedData, ulAssociatedDataLen, pWrappedKey, pulWrappedKeyLen);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_WrapKeyAuthenticated", rv, "hSession=%h pMechanism=%m hWrappingKey=%h hKey=%h", hSession, pMechanism, hWrappingKey, hKey);
     return rv;
@@ -1241,7 +1241,7 @@ FERRO_EXPORT CK_RV C_UnwrapKeyAuthenticated(CK_SESSION_HANDLE hSession, CK_MECHA
     CK_RV rv = ferro_enter(&call);
     if (rv == CKR_OK) {
         rv = ferro_functions->C_UnwrapKeyAuthenticated(hSession, pMechanism, hUnwrappingKey, pWrappedKey, ulWrappedKeyLen, pTemplate, ulAttributeCount, pAssociatedData, ulAssociatedDataLen, phKey);
-        ferro_leave();
+        ferro_leave(&call);
     }
     FERRO_TRACE(&call, "C_UnwrapKeyAuthenticated", rv, "hSession=%h pMechanism=%m hUnwrappingKey=%h phKey=%o", hSession, pMechanism, hUnwrappingKey, phKey);
     return rv;
