@@ -23,10 +23,6 @@ class UnknownAdapterError(Exception):
     """No installed package offers an adapter of that name."""
 
 
-class IsolationError(Exception):
-    """The adapter cannot run where its section says."""
-
-
 class Member:
     """A slot section and its adapter; `adapter` is None when it could not be loaded or opened.
 
@@ -95,7 +91,7 @@ def load(config: Config) -> list[Member]:
 def make(section: SlotSection) -> Adapter:
     """Make the section's adapter, in this process or apart as it says; nothing is opened.
 
-    Raises `UnknownAdapterError`, `IsolationError` and whatever the plugin raises.
+    Raises `UnknownAdapterError` and whatever the plugin raises.
     """
     if section.isolation == "process":
         from ferrohsm.isolation.adapter import IsolatedAdapter

@@ -39,7 +39,7 @@ def test_a_killed_process_leaves_the_token_whole(adapter_under_test: Subject) ->
 def _killed(subject: Subject, name: bytes) -> set[int]:
     """Let a process make keys until it is killed; return the identities that it told."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "ferrohsm.testing.victim"],
+        [sys.executable, "-P", "-m", "ferrohsm.testing.victim"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
