@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,12 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         runner = Runner(_contestants(arguments, directory, chosen), settings)
         try:
-            _run_all(runner, chosen)
+            _run_all(runner, chosen, lambda: _save(runner, settings, arguments))
         finally:
             runner.quit()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    document = results.document(runner.contestants, runner.rows, settings, _command(arguments))
-    if arguments.json not in (None, "-"):
-        Path(arguments.json).write_text(json.dumps(document, indent=1) + "\n")
+    document = _save(runner, settings, arguments)
     if arguments.json == "-":
         print(json.dumps(document, indent=2))
     else:
@@ -124,12 +122,24 @@ def _module(name: str, path: str, options: dict[str, Any], directory: Path, time
     return Module(name, path, environment, timeout, init=init, mode=mode, label=label, pin=pin)
 
 
-def _run_all(runner: Runner, chosen: Sequence[cases.Case]) -> None:
+def _save(runner: Runner, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what there is so far; a file has it after each case, also of a run that is broken off."""
+    document = results.document(runner.contestants, runner.rows, settings, _command(arguments))
+    if arguments.json not in (None, "-"):
+        file = Path(arguments.json)
+        new = file.with_name(file.name + ".new")
+        new.write_text(json.dumps(document, indent=1) + "\n")
+        new.replace(file)
+    return document
+
+
+def _run_all(runner: Runner, chosen: Sequence[cases.Case], save: Callable[[], Any]) -> None:
     progress = _Progress(len(chosen))
     runner.tell = progress.tell
     for index, case in enumerate(chosen):
         progress.case(index, case.name)
         runner.run(case)
+        save()
     progress.end()
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -148,3 +151,33 @@ def test_the_document(bench: Bench, module_path: Any) -> None:
     assert str(module_path.parent) not in str(document)
     [found] = document["results"]
     assert set(found) == {"case", "contestant", "threads", "unit", "median", "best", "low", "high", "samples"}
+
+
+def test_a_run_that_is_broken_off_leaves_what_there_is(bench: Bench, module_path: Any) -> None:
+    file = bench.home.directory / "broken-off.json"
+    arguments = ("run", *QUICK, "--only", "--module", f"mine={module_path}", "--json", file)
+    command = [
+        bench.program,
+        "bench",
+        *map(str, arguments),
+        "--case",
+        "session-info",
+        "--case",
+        "generate-rsa-2048",
+    ]
+    process = subprocess.Popen(
+        [*command, "--rounds", "1000"],
+        env=bench.home.environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(600):
+            if file.exists():
+                break
+            time.sleep(0.1)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    document = json.loads(file.read_text())
+    assert {found["case"] for found in document["results"]} == {"session-info"}
