@@ -23,6 +23,10 @@ class UnknownAdapterError(Exception):
     """No installed package offers an adapter of that name."""
 
 
+class IsolationError(Exception):
+    """The adapter cannot run where its section says."""
+
+
 class Member:
     """A slot section and its adapter; `adapter` is None when it could not be loaded or opened.
 
