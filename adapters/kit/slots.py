@@ -6,17 +6,21 @@ The keys' material is elsewhere: an object holds the device's reference to it, s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ferrohsm.errors import GeneralError
+from ferrohsm.runtime import step
 from ferrohsm.settings import Place
+from ferrohsm_adapters.kit.workers import Workers
 
 if TYPE_CHECKING:
     from ferrohsm.adapters import HardwareKeyStore, HardwareSigner
     from ferrohsm.config import SlotSection
     from ferrohsm.store.directory import TokenDirectory
     from ferrohsm.store.token import TokenStore
+
+PIN_THREADS = 2
 
 
 class Slot:
@@ -33,6 +37,53 @@ class Slot:
         self.signer: HardwareSigner = signer
 
 
+class LocalStore:
+    """A token's store, its PINs tried on a thread: after a wrong one the next try is made to wait."""
+
+    def __init__(self, token: TokenStore, workers: Workers) -> None:
+        self._token = token
+        self._workers = workers
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything that is not about PINs is the token's own, and quick."""
+        return getattr(self._token, name)
+
+    async def initialize(self, so_pin: bytearray, label: str) -> None:
+        """Make the token, or make it anew."""
+        await self._tried([so_pin], lambda pins: self._token.initialize(pins[0], label))
+
+    async def login(self, user: int, pin: bytearray) -> None:
+        """Log in."""
+        await self._tried([pin], lambda pins: self._token.login(user, pins[0]))
+
+    async def check_pin(self, user: int, pin: bytearray) -> None:
+        """Check a PIN."""
+        await self._tried([pin], lambda pins: self._token.check_pin(user, pins[0]))
+
+    async def init_pin(self, pin: bytearray) -> None:
+        """Give the user a PIN."""
+        await self._tried([pin], lambda pins: self._token.init_pin(pins[0]))
+
+    async def set_pin(self, user: int, old: bytearray, new: bytearray) -> None:
+        """Change a PIN."""
+        await self._tried([old, new], lambda pins: self._token.set_pin(user, *pins))
+
+    async def _tried(
+        self, pins: list[bytearray], call: Callable[[list[bytearray]], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Make a call on a thread, with copies: the caller may have given up and wiped its own."""
+        copies = [bytearray(pin) for pin in pins]
+
+        def work() -> None:
+            try:
+                step(call(copies))
+            finally:
+                for copy in copies:
+                    copy[:] = bytes(len(copy))
+
+        await self._workers.run(work)
+
+
 class LocalSlots:
     """The slots of an adapter whose tokens are in the section's ``data_dir``.
 
@@ -46,13 +97,14 @@ class LocalSlots:
         *,
         description: str,
         manufacturer: str,
-        around: Callable[[TokenStore], Any] | None = None,
+        around: Callable[[LocalStore], Any] | None = None,
     ) -> None:
         self.path = local_path(section, "data_dir", section.name)
         self._section = section
         self._signer = signer
         self._names = (description, manufacturer)
         self._around = around
+        self._pins = Workers(f"{section.name}-pins", PIN_THREADS)
         self._directory: TokenDirectory | None = None
         self._slots: dict[str, Slot] = {}
 
@@ -68,8 +120,11 @@ class LocalSlots:
         if directory is None:
             return []
         tokens = directory.tokens()
-        found = {serial: self._slot(serial, id, token, free=False) for serial, id, token in tokens}
         reserved = directory.reserved() if self._section.options.get("free_slot", True) else None
+        free = {serial for serial, slot in self._slots.items() if slot.free}
+        if free - {serial for serial, _, _ in tokens} - {reserved[0] if reserved else ""}:
+            tokens = directory.tokens()  # another process made that token between the two looks
+        found = {serial: self._slot(serial, id, token, free=False) for serial, id, token in tokens}
         if reserved is not None and reserved[0] not in found:
             found[reserved[0]] = self._slot(*reserved, free=True)
         self._slots = found
@@ -78,6 +133,7 @@ class LocalSlots:
     async def close(self) -> None:
         """Close every token."""
         self._slots.clear()
+        self._pins.stop()
         directory, self._directory = self._directory, None
         if directory is not None:
             await directory.close()
@@ -85,7 +141,8 @@ class LocalSlots:
     def _slot(self, serial: str, id: int, token: TokenStore, *, free: bool) -> Slot:
         slot = self._slots.get(serial)
         if slot is None or slot.token is not token:
-            store = token if self._around is None else self._around(token)
+            local = LocalStore(token, self._pins)
+            store = local if self._around is None else self._around(local)
             slot = Slot(id, self._names, token, store, self._signer)
         slot.free = free
         return slot

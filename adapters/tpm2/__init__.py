@@ -19,7 +19,7 @@ from ferrohsm_adapters.kit.workers import Workers
 
 if TYPE_CHECKING:
     from ferrohsm.config import SlotSection
-    from ferrohsm.store.token import TokenStore
+    from ferrohsm_adapters.kit.slots import LocalStore
 
 DEFAULT_TCTI = "device:/dev/tpmrm0"
 
@@ -60,7 +60,7 @@ class Adapter:
         )
         self._slots.open()
 
-    def _store(self, token: TokenStore) -> Any:
+    def _store(self, token: LocalStore) -> Any:
         from ferrohsm_adapters.tpm2.store import TpmStore
 
         assert self._slots is not None

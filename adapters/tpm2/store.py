@@ -17,7 +17,7 @@ from ferrohsm.store import files
 if TYPE_CHECKING:
     from ferrohsm.adapters import TokenStatus
     from ferrohsm.config import Config
-    from ferrohsm.store.token import TokenStore
+    from ferrohsm_adapters.kit.slots import LocalStore
     from ferrohsm_adapters.kit.workers import Workers
     from ferrohsm_adapters.tpm2.device import Device
 
@@ -30,7 +30,7 @@ class TpmStore:
     """The store of a token (`ferrohsm.adapters.HardwareKeyStore`); objects are the inner one's business."""
 
     def __init__(
-        self, inner: TokenStore, device: Device, workers: Workers, path: str, config: Config
+        self, inner: LocalStore, device: Device, workers: Workers, path: str, config: Config
     ) -> None:
         self._inner = inner
         self._device = device
@@ -113,7 +113,9 @@ class TpmStore:
 
     def _auth(self, pin: bytearray) -> bytes:
         """Return the authorization value of a PIN: a TPM takes no longer one than its hash."""
-        return sha256(b"ferrohsm tpm2 pin\0" + self._inner.serial.encode() + b"\0" + pin).digest()
+        digest = sha256(b"ferrohsm tpm2 pin\0" + self._inner.serial.encode() + b"\0")
+        digest.update(pin)  # put together with the rest it would stay in memory
+        return digest.digest()
 
     def _file(self, user: int) -> str:
         return f"{self._path}.{_NAMES[user]}"

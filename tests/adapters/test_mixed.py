@@ -163,7 +163,6 @@ def test_programs_use_all_three(
                     "--id",
                     "07",
                 )
-            assert "release-key" in run(*token, "--list-objects")
             sign = ["--sign", "-m", "ECDSA-SHA256", "--signature-format", "openssl"]
             run(*token, *sign, "--input-file", "data.bin", "--output-file", f"{label}.sig")
             run(

@@ -42,9 +42,7 @@ def test_the_plugin(
     plugin: Path, environment: Environment, tmp_path: Path, module_path: Path, need: Callable[..., str]
 ) -> None:
     # The tutorial runs all of them, on the same files.
-    assert " passed" in environment.run(
-        plugin, "pytest", "-q", "-p", "no:cacheprovider", "-k", "device or lifecycle"
-    )
+    assert " passed" in environment.run(plugin, "pytest", "-q", "-p", "no:cacheprovider", "-k", "device")
     (tmp_path / "ferrohsm.toml").write_text(CONFIGURATION.format(home=tmp_path))
     module = environment.run(tmp_path, "ferrohsm", "paths", "module").strip()
     assert Path(module) != module_path

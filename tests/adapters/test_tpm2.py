@@ -28,6 +28,7 @@ from ferrohsm.errors import (
     TemplateInconsistent,
 )
 from ferrohsm.parameters import Mechanism, RsaPss
+from ferrohsm.settings import PinPolicy
 from ferrohsm.testing.subject import TOKEN, Running, Subject, label
 
 HASHES = {
@@ -270,3 +271,27 @@ def test_in_a_process_of_its_own(tpm: Tpm, tmp_path: Path) -> None:
         session = running.session()
         public, private, mechanism = running.a_pair(session, TOKEN, label(b"apart"))
         running.verify(session, mechanism, public, b"x", running.sign(session, mechanism, private, b"x"))
+
+
+def test_a_wrong_pins_delay_holds_up_nobody_else(
+    tpm: Tpm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After wrong PINs the next try waits, and another caller signs meanwhile."""
+    with Subject("tpm2", tpm.options, data_dir=tmp_path / "data").open() as running:
+        session = running.session()
+        _, private, mechanism = running.a_pair(session, label(b"delay"))
+        monkeypatch.setattr(PinPolicy, "delay_after", lambda policy, failures: 1.0 if failures else 0.0)
+        calls = [running.submit(running.core.check_pin(session, bytearray(b"wrong!"))) for _ in range(2)]
+        start = time.monotonic()
+        assert running.sign(session, mechanism, private, b"data")
+        assert time.monotonic() - start < 0.9
+        assert [type(refusal_of(call)) for call in calls] == [PinIncorrect, PinIncorrect]
+        assert time.monotonic() - start >= 0.9
+
+
+def refusal_of(call: Any) -> BaseException | None:
+    try:
+        call.result()
+    except HsmError as error:
+        return error
+    return None
