@@ -149,18 +149,19 @@ def _chosen(arguments: argparse.Namespace) -> list[Place]:
 
 def _names(arguments: argparse.Namespace, config: Config) -> set[str]:
     """Return the names that the chain of the chosen token may have; a chain's own name is one."""
+    from ferrohsm.audit.places import chain_name
     from ferrohsm.cli.service import service
 
-    if arguments.token is not None:
-        names = {arguments.token}
-        with service() as opened:
-            names |= {
-                view.serial for view in opened.tokens() if view.label == arguments.token and view.serial
-            }
-        return names
+    names = set() if arguments.token is None else {arguments.token}
     with service() as opened:
-        serials = {view.serial for view in opened.tokens() if view.slot == arguments.slot}
-    return {s for s in serials if s} | {f"{section.name[:16]}.{arguments.slot}" for section in config.slots}
+        views = [
+            view
+            for view in opened.tokens()
+            if view.slot == arguments.slot or arguments.token in (view.label, view.serial)
+        ]
+    for view in views:
+        names |= {view.serial, *(chain_name(section.name, view.slot) for section in config.slots)}
+    return names - {""}
 
 
 # Showing
