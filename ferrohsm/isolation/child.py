@@ -24,6 +24,7 @@ from ferrohsm.errors import (
 from ferrohsm.isolation import frames, setup
 from ferrohsm.isolation.contract import Shape, shape_of
 from ferrohsm.isolation.frames import Frames
+from ferrohsm.isolation.process import CHANNEL
 from ferrohsm.isolation.values import KEY, KNOWN_KEY, OBJECT, Reader, WireError, Writer, wipe
 
 _LOOK = 10.0  # seconds between two signs of life of the watching thread
@@ -357,7 +358,7 @@ def watch(host: int, leave: Callable[[], None], hanging: int) -> None:
 
 
 def main() -> None:
-    """Serve the host at descriptor 3."""
+    """Serve the host at the other end of the socket."""
     try:
         with open("/proc/self/comm", "w") as file:
             file.write(f"ferrohsm {sys.argv[3]}"[:15])
@@ -366,8 +367,8 @@ def main() -> None:
     from ferrohsm.isolation import _start  # type: ignore[attr-defined]
 
     _start.harden()
-    server = Server(socket.socket(fileno=3))
-    os.set_inheritable(3, False)
+    server = Server(socket.socket(fileno=CHANNEL))
+    os.set_inheritable(CHANNEL, False)
     server.prepare()
     if server.adapter.inline:
         from ferrohsm.isolation.stepping import serve

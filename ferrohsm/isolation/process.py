@@ -9,9 +9,12 @@ import sys
 from ferrohsm.config import secure_execution
 from ferrohsm.errors import DeviceError
 
+CHANNEL = 3  # where the process finds its socket
+
 _BOOT = """\
 import os, sys
 os.closerange(4, 1 << 16)
+os.chdir("/")
 site = sys.argv[1]
 if site not in sys.path:
     ends = [i for i, path in enumerate(sys.path) if path.endswith("-packages")]
@@ -48,6 +51,11 @@ def interpreter() -> str:
         if os.path.isabs(place) and os.access(place, os.X_OK):
             return place
     raise DeviceError(f'no {version} was found for isolation = "process"')
+
+
+def _elsewhere(channel: socket.socket) -> socket.socket:
+    with channel:
+        return channel.dup()
 
 
 class Process:
@@ -93,6 +101,8 @@ def start(name: str) -> Process:
     program = interpreter()
     arguments = (program, "-I", "-B", "-X", "utf8", "-c", _BOOT, site(), str(os.getpid()), name)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    if theirs.fileno() == CHANNEL:  # older C libraries would leave it to be closed at exec
+        theirs = _elsewhere(theirs)
     try:
         # A program with rights that its caller lacks hands on nothing of what the caller has set.
         clean = secure_execution()

@@ -47,8 +47,6 @@ static int fill_actions(posix_spawn_file_actions_t *actions, int channel)
     int error = posix_spawn_file_actions_adddup2(actions, channel, CHANNEL);
     for (int fd = 0; fd < 3 && error == 0; fd++)
         error = posix_spawn_file_actions_addopen(actions, fd, "/dev/null", O_RDWR, 0);
-    if (error == 0)
-        error = posix_spawn_file_actions_addchdir_np(actions, "/");
     if (error == 0 && add_closefrom != NULL)
         error = add_closefrom(actions, CHANNEL + 1);
     return error;

@@ -242,8 +242,9 @@ def test_a_killed_process_is_noticed_and_replaced(apart: Apart) -> None:
     (child,) = apart.children()
     os.kill(child, signal.SIGKILL)
     until(lambda: apart.digest_or_gone(session) != "CKR_OK")
-    assert not apart.present()
     apart.back()
+    assert "process is gone" in apart.log.read_text()
+    assert apart.children() != [child]
     assert apart.digest(apart.user(), b"data") == "CKR_OK"
 
 
