@@ -150,17 +150,25 @@ ferro_found *ferro_finds_read(ferro_slot *slot, const ferro_wanted *wanted)
 {
     unsigned long long hash = hash_of(slot, wanted);
     shard *part = shard_of(hash);
-    ferro_found *found = NULL;
+    ferro_found *found = malloc(sizeof *found + FERRO_FOUND_MOST * sizeof *found->handles);
+    int known = 0;
     place *one;
 
-    ferro_lock(&part->mutex);
+    if (found == NULL)
+        return NULL;
+    ferro_lock_briefly(&part->mutex);
     if ((one = find(part, slot, wanted, hash)) != NULL && good(one)) {
-        found = ferro_found_make((const CK_OBJECT_HANDLE *)(const void *)(one->content + one->bytes), one->count,
-                                 one->before.stamp);
-        one->used = 1;
+        found->stamp = one->before.stamp;
+        found->count = one->count;
+        found->at = 0;
+        memcpy(found->handles, one->content + one->bytes, one->count * sizeof *found->handles);
+        one->used = known = 1;
     }
     ferro_unlock(&part->mutex);
-    return found;
+    if (known)
+        return found;
+    free(found);
+    return NULL;
 }
 
 static void empty(place *one)

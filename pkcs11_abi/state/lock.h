@@ -19,6 +19,7 @@ typedef CONDITION_VARIABLE ferro_condition;
 
 static inline void ferro_mutex_renew(ferro_mutex *mutex) { InitializeSRWLock(mutex); }
 static inline void ferro_lock(ferro_mutex *mutex) { AcquireSRWLockExclusive(mutex); }
+static inline int ferro_try_lock(ferro_mutex *mutex) { return TryAcquireSRWLockExclusive(mutex) != 0; }
 static inline void ferro_unlock(ferro_mutex *mutex) { ReleaseSRWLockExclusive(mutex); }
 static inline void ferro_condition_renew(ferro_condition *condition) { InitializeConditionVariable(condition); }
 static inline void ferro_wake_all(ferro_condition *condition) { WakeAllConditionVariable(condition); }
@@ -54,6 +55,7 @@ static inline void ferro_condition_renew(ferro_condition *condition)
 }
 
 static inline void ferro_lock(ferro_mutex *mutex) { pthread_mutex_lock(mutex); }
+static inline int ferro_try_lock(ferro_mutex *mutex) { return pthread_mutex_trylock(mutex) == 0; }
 static inline void ferro_unlock(ferro_mutex *mutex) { pthread_mutex_unlock(mutex); }
 static inline void ferro_wake_all(ferro_condition *condition) { pthread_cond_broadcast(condition); }
 
@@ -74,5 +76,21 @@ static inline void ferro_wait(ferro_condition *condition, ferro_mutex *mutex, un
     pthread_cond_timedwait(condition, mutex, &until);
 }
 #endif
+
+/* For a lock that is held for some nanoseconds only: going to sleep for it takes a hundred times as long, and whoever
+ * sleeps has to be woken by the next one. */
+static inline void ferro_lock_briefly(ferro_mutex *mutex)
+{
+    volatile int pause;
+    int tries;
+
+    for (tries = 0; tries < 200; tries++) {
+        if (ferro_try_lock(mutex))
+            return;
+        for (pause = 0; pause < 8; pause++)
+            ;
+    }
+    ferro_lock(mutex);
+}
 
 #endif
