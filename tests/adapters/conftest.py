@@ -19,10 +19,12 @@ def tpm(tmp_path_factory: pytest.TempPathFactory, need: Callable[..., str]) -> I
     pytss = pytest.importorskip("tpm2_pytss") if not needed_in_ci() else __import__("tpm2_pytss")
     tpm = Tpm(tmp_path_factory.mktemp("tpm"), program)
     tpm.start()
-    with pytss.ESAPI(tpm.tcti) as esapi:
-        esapi.dictionary_attack_parameters(100, 1000, 1000)
-    yield tpm
-    tpm.stop()
+    try:
+        with pytss.ESAPI(tpm.tcti) as esapi:
+            esapi.dictionary_attack_parameters(100, 1000, 1000)
+        yield tpm
+    finally:
+        tpm.stop()
 
 
 @pytest.fixture(scope="module")
