@@ -90,10 +90,10 @@ _TABLE = (
         "Thales Luna HSM 7",
         "/usr/safenet/lunaclient/lib/libCryptoki2_64.so",
         (
-            "https://www.thalesdocs.com/gphsm/luna/7/docs/network/Content/sdk/extensions/cluster_extensions.htm",
+            "https://thalesdocs.com/gphsm/luna/7/docs/usb/Content/install/client_install/dynamic_partition_loading.htm",
         ),
         False,
-        notes="Configuration in /etc/Chrystoki.conf. The user of PKCS#11 is the partition's Crypto Officer. "
+        notes="Configuration in Chrystoki.conf; the user of PKCS#11 is the partition's Crypto Officer. "
         "Functions of the vendor's own (CA_*) are not forwarded.",
     ),
     Profile(
@@ -146,10 +146,11 @@ _TABLE = (
         "nethsm",
         "Nitrokey NetHSM",
         "/usr/lib/nitrokey/libnethsm_pkcs11.so",
-        ("https://docs.nitrokey.com/nethsm/pkcs11-setup",),
+        ("https://docs.nitrokey.com/nethsm/pkcs11-setup.html",),
         False,
         pin="the operator's password",
-        notes="Configuration in p11nethsm.conf. Keys are made and destroyed by the administrator (the SO) "
+        notes="Configuration in /etc/nitrokey/p11nethsm.conf and its like, or in the file that "
+        "P11NETHSM_CONFIG_FILE names. Keys are made and destroyed by the administrator (the SO) "
         "and used by the operator (the user).",
     ),
 )
