@@ -36,7 +36,9 @@ def _profiles(token: Token) -> list[int]:
     """Return the profiles that the token's mechanisms make true.
 
     Finding, reading and describing are always there (baseline). The extended provider also makes keys
-    and signs; the authentication token signs with RSA or on a NIST curve.
+    and signs; the authentication token signs with RSA or on a NIST curve; the HKDF TLS token derives data,
+    whatever the information is. That all certificates are public, and named as their keys are, is not the
+    token's to promise.
     """
     mechanisms = token.mechanisms()
     every = 0
@@ -47,4 +49,6 @@ def _profiles(token: Token) -> list[int]:
         profiles.append(ck.CKP_EXTENDED_PROVIDER)
     if ck.CKM_RSA_PKCS in mechanisms or ck.CKM_ECDSA in mechanisms:
         profiles.append(ck.CKP_AUTHENTICATION_TOKEN)
+    if ck.CKM_HKDF_DATA in mechanisms:
+        profiles.append(ck.CKP_HKDF_TLS_TOKEN)
     return profiles

@@ -78,7 +78,9 @@ async def _composed(session: Session, key: Entry, attribute: int, template: Temp
         try:
             template = merge(own, template)
         except TemplateInconsistent as error:
-            # "If any attribute conflict occurs …, the function SHALL return CKR_KEY_HANDLE_INVALID."
+            # "If any attribute conflict occurs", the two functions differ in what they "SHALL return".
+            if attribute == ck.CKA_DECAPSULATE_TEMPLATE:
+                raise
             raise KeyHandleInvalid(str(error)) from None
     given = collapse(template)
     implied: Attributes = {ck.CKA_CLASS: ulong(ck.CKO_SECRET_KEY)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key
 from ferrohsm.errors import (
+    AeadDecryptFailed,
     DataLenRange,
     EncryptedDataInvalid,
     EncryptedDataLenRange,
@@ -68,7 +69,7 @@ def unwrap(
         plain, _ = process.finish(data, tag)
     except (EncryptedDataLenRange, DataLenRange):
         raise WrappedKeyLenRange from None
-    except EncryptedDataInvalid:
+    except (EncryptedDataInvalid, AeadDecryptFailed):
         raise WrappedKeyInvalid from None
     finally:
         process.close()

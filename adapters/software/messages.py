@@ -12,7 +12,9 @@ from collections.abc import Callable
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Function, Key
 from ferrohsm.errors import (
+    AeadDecryptFailed,
     DataLenRange,
+    EncryptedDataInvalid,
     EncryptedDataLenRange,
     MechanismParamInvalid,
     TokenResourceExceeded,
@@ -139,7 +141,10 @@ class AeadMessages:
                 raise MechanismParamInvalid("the tag has another length than at the beginning")
             operation._update(data)
             operation._update(memoryview(tag))
-            return operation._finish(), b""
+            try:
+                return operation._finish(), b""
+            except EncryptedDataInvalid:
+                raise AeadDecryptFailed from None
         out = bytearray(operation._update(data))
         out += operation._finish()
         made = bytes(out[-self.tag_length :])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bench import Bench, initialize_token
-from cryptoki import Cryptoki
+from cryptoki import SEEN, Cryptoki
 
 CONFIGURATION = """\
 data_dir = "{data}"
@@ -25,6 +26,46 @@ passes = 1
 target = "{log}"
 level = "warning"
 """
+
+
+CLAIMS_FILE = Path(__file__).with_name("return_values.json")
+RECORD = os.environ.get("FERROHSM_RECORD_RETURNS")
+RECORDED: dict[str, dict[str, str]] = {}
+
+
+def claims() -> dict[str, list[tuple[str, str]]]:
+    """Return what each test is said to provoke: its name, and functions with return values."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for function, values in json.loads(CLAIMS_FILE.read_text()).items():
+        for value, test in values.items():
+            found.setdefault(test, []).append((function, value))
+    return found
+
+
+CLAIMS = claims()
+
+
+def _name(request: pytest.FixtureRequest) -> str:
+    return f"{request.path.name}::{request.node.name}"
+
+
+@pytest.fixture(autouse=True)
+def provoked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check that a test provokes the return values that `return_values.json` says it does."""
+    SEEN.clear()
+    yield
+    name = _name(request)
+    if RECORD:
+        for function, value in SEEN:
+            RECORDED.setdefault(function, {}).setdefault(value, name)
+    else:
+        assert not [pair for pair in CLAIMS.get(name, ()) if pair not in SEEN]
+
+
+def pytest_sessionfinish() -> None:
+    """Write down what was provoked, for tools/gen_return_coverage.py."""
+    if RECORD:
+        Path(RECORD).write_text(json.dumps(RECORDED))
 
 
 @pytest.fixture

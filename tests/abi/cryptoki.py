@@ -11,6 +11,8 @@ from ferrohsm import constants as ck
 ULONG_MAX = c_ulong(-1).value
 UNAVAILABLE = ck.CK_UNAVAILABLE_INFORMATION
 SO_PIN = b"so-pin-1"
+SEEN: set[tuple[str, str]] = set()
+"""What functions have answered in the test that runs."""
 PIN = b"user-pin"
 
 
@@ -149,7 +151,9 @@ class Cryptoki:
         """Call and return the return value's name."""
         call = getattr(self.library, function)
         call.restype = c_ulong
-        return ck.name("CKR", call(*(self._argument(argument) for argument in arguments)))
+        answer = ck.name("CKR", call(*(self._argument(argument) for argument in arguments)))
+        SEEN.add((function, answer))
+        return answer
 
     def __call__(self, function: str, *arguments: Any) -> None:
         """Call; raise `RefusedError` for anything but CKR_OK."""

@@ -12,6 +12,7 @@ import pytest
 import slow_adapter
 from bench import initialize_token
 from cryptoki import PIN, Cryptoki, InitializeArguments, mechanism
+from test_arguments import IN_SESSION
 
 from ferrohsm import constants as ck
 
@@ -164,3 +165,20 @@ def test_an_inline_adapter_that_waits_is_refused(
         assert refused in ("CKR_FUNCTION_FAILED", "CKR_GENERAL_ERROR")
     finally:
         library("C_Finalize", None)
+
+
+def test_others_find_a_session_that_is_at_work_busy(slow: tuple[Cryptoki, int]) -> None:
+    p11, session = slow
+    waiting = Waiting(p11, session)
+    busy = set()
+    for row in IN_SESSION:
+        if row["name"] in ("C_CloseSession", "C_SessionCancel", "C_Logout", "C_Login", "C_LoginUser"):
+            continue
+        arguments = [None if argument["type"].endswith("_PTR") else 0 for argument in row["args"][1:]]
+        if p11.rv(row["name"], session, *arguments) == "CKR_OPERATION_ACTIVE":
+            busy.add(row["name"])
+    p11("C_SessionCancel", session, ck.CKF_DIGEST)
+    assert waiting.end() == "CKR_FUNCTION_CANCELED"
+    assert {"C_Sign", "C_EncryptInit", "C_FindObjects", "C_VerifyMessageNext", "C_SetOperationState"} <= busy
+    # What leaves the session's operations alone works beside it.
+    assert not {"C_GenerateKey", "C_CreateObject", "C_GetAttributeValue", "C_GetSessionInfo"} & busy
