@@ -86,7 +86,12 @@ USES: dict[int, Use] = {
     ),
     Function.DERIVE: Use(ck.CKA_DERIVE, _SECRET, _PRIVATE),
     Function.ENCAPSULATE: Use(ck.CKA_ENCAPSULATE, _PUBLIC),
-    Function.DECAPSULATE: Use(ck.CKA_DECAPSULATE, _PRIVATE),
+    Function.DECAPSULATE: Use(
+        ck.CKA_DECAPSULATE,
+        _PRIVATE,
+        wrong_type=UnwrappingKeyTypeInconsistent,
+        no_key=UnwrappingKeyHandleInvalid,
+    ),
 }
 
 

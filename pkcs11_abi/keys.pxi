@@ -297,7 +297,7 @@ cdef CK_RV C_DecapsulateKey(
 
 cdef CK_RV decapsulate_key(Call *call) except *:
     mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
-    private = object_id(call.session, call.key, errors.KeyHandleInvalid)
+    private = object_id(call.session, call.key, errors.UnwrappingKeyHandleInvalid)
     template = read_template(call.template, call.count)
     ciphertext = view_of(call.session.slot, call.data, call.data_length)
     try:

@@ -30,7 +30,7 @@ level = "warning"
 
 CLAIMS_FILE = Path(__file__).with_name("return_values.json")
 RECORD = os.environ.get("FERROHSM_RECORD_RETURNS")
-RECORDED: dict[str, dict[str, str]] = {}
+RECORDED: dict[str, dict[str, list[str]]] = {}
 
 
 def claims() -> dict[str, list[tuple[str, str]]]:
@@ -45,25 +45,21 @@ def claims() -> dict[str, list[tuple[str, str]]]:
 CLAIMS = claims()
 
 
-def _name(request: pytest.FixtureRequest) -> str:
-    return f"{request.path.name}::{request.node.name}"
-
-
-@pytest.fixture(autouse=True)
-def provoked(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Check that a test provokes the return values that `return_values.json` says it does."""
     SEEN.clear()
     yield
-    name = _name(request)
+    name = f"{item.path.name}::{item.name}"
     if RECORD:
         for function, value in SEEN:
-            RECORDED.setdefault(function, {}).setdefault(value, name)
+            RECORDED.setdefault(function, {}).setdefault(value, []).append(name)
     else:
         assert not [pair for pair in CLAIMS.get(name, ()) if pair not in SEEN]
 
 
 def pytest_sessionfinish() -> None:
-    """Write down what was provoked, for tools/gen_return_coverage.py."""
+    """Write down what was provoked, for tools/write_return_coverage.py."""
     if RECORD:
         Path(RECORD).write_text(json.dumps(RECORDED))
 

@@ -6,10 +6,10 @@ A reason stands for a value (`CODES`), for values of a group of functions (`GROU
 from __future__ import annotations
 
 CODES: dict[str, str] = {
-    "CKR_SESSION_CLOSED": "only while another thread closes the session during the call: every function leaves by "
-    "the same way (shapes.pxi, leave), which is provoked with C_Digest",
+    "CKR_SESSION_CLOSED": "only while another thread closes the session during the call; all leave by one "
+    "way (shapes.pxi, leave), which is provoked with C_Digest",
     "CKR_PENDING": "the function is always done at once (ADR 15 lists those that are not)",
-    "CKR_OPERATION_CANCEL_FAILED": "every operation can be cancelled; C_SessionCancel says it of a stubborn call",
+    "CKR_OPERATION_CANCEL_FAILED": "an operation ends when it is told to; C_SessionCancel has its test",
     "CKR_CANT_LOCK": "the module locks by itself, whatever the host's functions are",
     "CKR_SESSION_COUNT": "there is no limit but that of handles, 2^64 (2^32 on Windows)",
     "CKR_INFORMATION_SENSITIVE": "an object's size is that of its attributes, which is no secret",
@@ -84,6 +84,15 @@ PAIRS: dict[tuple[str, str], str] = {
     ("C_SignMessageBegin", "CKR_ARGUMENTS_BAD"): "it has no pointer that is looked at",
     ("C_VerifyMessageBegin", "CKR_ARGUMENTS_BAD"): "it has no pointer that is looked at",
     ("C_VerifySignatureFinal", "CKR_ARGUMENTS_BAD"): "a session is its only argument",
+    ("C_GetFunctionStatus", "CKR_OK"): "it is always CKR_FUNCTION_NOT_PARALLEL",
+    ("C_CancelFunction", "CKR_OK"): "it is always CKR_FUNCTION_NOT_PARALLEL",
+    ("C_SetAttributeValue", "CKR_USER_NOT_LOGGED_IN"): "what a session may not see has no handle in it",
+    (
+        "C_DecapsulateKey",
+        "CKR_USER_NOT_LOGGED_IN",
+    ): "a private key has no handle without a login; one that wants "
+    "its PIN at each use is provoked with C_UnwrapKey and C_DeriveKey",
+    ("C_VerifyMessageBegin", "CKR_USER_NOT_LOGGED_IN"): "no key that verifies asks for a PIN",
     ("C_InitPIN", "CKR_SESSION_READ_ONLY"): "a security officer's sessions are all read/write",
 }
 

@@ -47,7 +47,7 @@ class Stage:
 
     def __init__(self, p11: Cryptoki, slot: int, *, on_token: bool = False) -> None:
         self.p11, self.slot, self.session = p11, slot, p11.open(slot)
-        p11.login(self.session)
+        p11.rv("C_Login", self.session, ck.CKU_USER, PIN, len(PIN))  # another session may have done it
         s, token = self.session, (ck.CKA_TOKEN, on_token)
         value = (ck.CKA_VALUE, bytes(range(32)))
         secret = (ck.CKA_CLASS, ck.CKO_SECRET_KEY)

@@ -16,6 +16,7 @@ import pytest
 import slow_adapter
 from bench import Bench, initialize_token
 from cryptoki import Cryptoki, InitializeArguments, SessionInfo, TokenInfo, mechanism, template
+from scenes import EVERY, SCENES, Stage
 from test_dispatch import CONFIGURATION, plugin
 
 from ferrohsm import constants as ck
@@ -495,3 +496,38 @@ def test_errors_of_remote_operations(slow: tuple[Cryptoki, int]) -> None:
     assert p11.rv("C_Digest", session, b"data", 4, bytes(28), c_ulong(28)) == "CKR_PENDING"
     assert complete(p11, session, b"C_Digest")[0] == "CKR_DEVICE_ERROR"
     p11("C_DigestInit", session, mechanism(ck.CKM_SHA224))  # the operation is over
+
+
+PENDING = [
+    *(
+        "C_GenerateKey",
+        "C_GenerateKeyPair",
+        "C_WrapKey",
+        "C_UnwrapKey",
+        "C_DeriveKey",
+        "C_Encrypt",
+        "C_Decrypt",
+    ),
+    *(
+        "C_Digest",
+        "C_Sign",
+        "C_SignRecover",
+        "C_Verify",
+        "C_VerifyRecover",
+        "C_EncryptFinal",
+        "C_DecryptFinal",
+    ),
+    *("C_DigestFinal", "C_SignFinal", "C_VerifyFinal"),
+]
+
+
+def test_every_function_that_may_be_pending_is(slow: tuple[Cryptoki, int]) -> None:
+    p11, session = slow
+    slow_adapter.RELEASE.set()
+    stage = Stage(p11, p11.slots()[0])  # its keys are made in a session that waits
+    stage.session = session
+    for name in PENDING:
+        p11("C_SessionCancel", session, EVERY)
+        assert p11.rv(name, *SCENES[name](stage)) == "CKR_PENDING", name
+        rv, _ = complete(p11, session, name.encode())
+        assert rv == ("CKR_SIGNATURE_INVALID" if name == "C_VerifyFinal" else "CKR_OK"), name

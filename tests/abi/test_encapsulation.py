@@ -97,8 +97,8 @@ def test_refusals(p11: Cryptoki, session: int) -> None:
     how, place = mechanism(ck.CKM_ML_KEM), ctypes.c_ulong(0)
     for key, expected in (
         (mute[1], "CKR_KEY_FUNCTION_NOT_PERMITTED"),
-        (public, "CKR_KEY_TYPE_INCONSISTENT"),
-        (4711, "CKR_KEY_HANDLE_INVALID"),
+        (public, "CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT"),
+        (4711, "CKR_UNWRAPPING_KEY_HANDLE_INVALID"),
     ):
         arguments = (template(), 0, bytes(LENGTH), LENGTH, place)
         assert p11.rv("C_DecapsulateKey", session, how, key, *arguments) == expected

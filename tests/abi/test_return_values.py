@@ -1,7 +1,7 @@
 """Every return value that the specification lists for a function is provoked, or a reason says why it is not.
 
-`return_values.json` says which test provokes what (tools/gen_return_coverage.py writes it down); the fixture
-`provoked` in conftest.py checks that those tests do.
+`return_values.json` says which test provokes what (tools/write_return_coverage.py writes it down), and
+conftest.py checks after each test that it does.
 """
 
 from __future__ import annotations
@@ -346,6 +346,33 @@ def test_nothing_continues_what_was_not_begun(faulty: tuple[Cryptoki, int]) -> N
         wrong = [*arguments[:2], 3, *arguments[3:]]
         assert p11.rv(f"C_{family}MessageNext", *wrong) == "CKR_MECHANISM_PARAM_INVALID"
         stage.end()
+
+
+def test_what_is_left(faulty: tuple[Cryptoki, int]) -> None:
+    p11, slot = faulty
+    stage = Stage(p11, slot)
+    session, place, out = stage.session, c_ulong(0), stage.out()
+    assert (
+        p11.rv("C_WrapKey", session, mechanism(0x4321), stage.aes, stage.hmac, *out)
+        == "CKR_MECHANISM_INVALID"
+    )
+    how = mechanism(ck.CKM_AES_KEY_WRAP)
+    inconsistent = "KEY_TYPE_INCONSISTENT"
+    assert p11.rv("C_WrapKey", session, how, stage.hmac, stage.aes, *out) == f"CKR_WRAPPING_{inconsistent}"
+    arguments = list(SCENES["C_UnwrapKey"](stage))
+    arguments[2] = stage.hmac
+    assert p11.rv("C_UnwrapKey", *arguments) == f"CKR_UNWRAPPING_{inconsistent}"
+    arguments = list(SCENES["C_VerifyMessageNext"](stage))
+    arguments[3] = None
+    assert p11.rv("C_VerifyMessageNext", *arguments) == "CKR_ARGUMENTS_BAD"
+    stage.end()
+    public = p11.data_object(session, (ck.CKA_PRIVATE, False))
+    sent = SCENES["C_EncapsulateKey"](stage)
+    p11("C_Logout", session)
+    private = template((ck.CKA_PRIVATE, True))
+    assert p11.rv("C_CopyObject", session, public, private, 1, place) == "CKR_USER_NOT_LOGGED_IN"
+    secret = with_pairs("C_EncapsulateKey", sent, (ck.CKA_PRIVATE, True))
+    assert p11.rv("C_EncapsulateKey", *secret) == "CKR_USER_NOT_LOGGED_IN"
 
 
 def test_slots_and_the_rest(faulty: tuple[Cryptoki, int]) -> None:

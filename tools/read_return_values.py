@@ -1,6 +1,6 @@
 """Read the return values that the specification lists for each function: tools/facts/return-values-3.2.json.
 
-    python tools/gen_return_values.py SPECIFICATION
+    python tools/read_return_values.py SPECIFICATION
 
 SPECIFICATION is the folder of the standard's text (`working/doc/spec` of oasis-tcs/pkcs11).
 """
