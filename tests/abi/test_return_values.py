@@ -380,6 +380,7 @@ def test_slots_and_the_rest(faulty: tuple[Cryptoki, int]) -> None:
     session, info, count = p11.open(slot), (c_ubyte * 512)(), c_ulong(0)
     p11("C_GetInfo", info)
     assert p11.rv("C_GetInfo", None) == "CKR_ARGUMENTS_BAD"
+    p11("C_GetSlotInfo", slot, info)
     assert p11.rv("C_GetSlotInfo", slot, None) == "CKR_ARGUMENTS_BAD"
     assert p11.rv("C_GetSlotInfo", 4711, info) == "CKR_SLOT_ID_INVALID"
     p11("C_GetMechanismList", slot, None, count)
