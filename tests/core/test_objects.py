@@ -138,6 +138,7 @@ def test_built_in_objects(house: House, session: Session) -> None:
         ck.CKP_BASELINE_PROVIDER,
         ck.CKP_EXTENDED_PROVIDER,
         ck.CKP_AUTHENTICATION_TOKEN,
+        ck.CKP_HKDF_TLS_TOKEN,
     }
     assert house.find(session, []) == profiles  # mechanisms and the clock are for those who ask
     mechanisms = house.find(session, [(ck.CKA_CLASS, ulong(ck.CKO_MECHANISM))])
