@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SUFFIX = ".jsonl"
 _DIGITS = 20
 _PART = 1 << 20
+_CLOCK_SLACK = 5_000_000_000  # nanoseconds
 _LONGEST = 4096
 """More than any record of ours has, in bytes."""
 _APPEND = (
@@ -210,6 +211,20 @@ class Chain:
         self._offset += len(whole)
         if wanted is not None and wanted in whole:
             lines += [line for line in whole.split(b"\n") if wanted in line]
+
+    def lines_with(self, wanted: bytes, since: int) -> list[bytes]:
+        """Return the lines that contain `wanted`, of all segments that were written to since a time (ns)."""
+        found: list[bytes] = []
+        for _, path in segments(self.place.path):
+            if os.stat(path).st_mtime_ns < since - _CLOCK_SLACK:
+                continue
+            with open(path, "rb") as file:
+                rest = b""
+                while data := file.read(_PART):
+                    whole, _, rest = (rest + data).rpartition(b"\n")
+                    if wanted in whole:
+                        found += [line for line in whole.split(b"\n") if wanted in line]
+        return found
 
     # Writing
 

@@ -85,7 +85,11 @@ def _move_to(chain: Chain, ring: Ring, numbers: list[int], *, durable: bool) -> 
 def _note_known(chain: Chain, ring: Ring) -> None:
     """Note in the ring what a killed mover has appended already."""
     start = ring.mark
-    for line in chain.catch_up(start):
+    lines = chain.catch_up(start)
+    if ring.carrier is None:
+        # Others may have stored a head beyond what a killed mover appended: the log itself is looked through.
+        lines = chain.lines_with(start, ring.started)
+    for line in lines:
         at = line.find(start) + len(start)
         number, _, count = line[at : line.find(b'"', at)].partition(b".")
         if number.isdigit() and count.isdigit():

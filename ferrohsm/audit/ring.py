@@ -88,6 +88,7 @@ class Ring:
         self.capacity: int = facts[3]
         self.pid: int = facts[5]
         self.uid: int = facts[6]
+        self.started: int = facts[7]
         self.tag: str = facts[4].hex()
 
     @property
