@@ -102,7 +102,7 @@ cdef CK_RV noted(Call *call, ferro_memo *memo, CK_RV rv, int part, size_t made) 
     use.session, use.slot = call.session.handle, call.slot.id
     use.mechanism, use.result = memo.decision.mechanism, rv
     use.event, use.user, use.part = EVENT_OF[call.operation], ferro_slot_login(call.slot), part
-    cdef int done = ferro_ring_note(ring, &memo.decision.subject, &memo.tally, &use, &entry)
+    cdef int done = ferro_ring_note(ring, &memo.decision.subject, &memo.seen, &use, &entry)
     if done == FERRO_NOTED:
         return rv
     call.entry = &entry if done == FERRO_NOT_NOTED else NULL

@@ -82,9 +82,6 @@ cdef extern from "ring.h" nogil:
         char chain[32]
         char object[40]
 
-    ctypedef struct ferro_tally:
-        pass
-
     ctypedef struct ferro_use:
         CK_SESSION_HANDLE session
         CK_SLOT_ID slot
@@ -103,7 +100,7 @@ cdef extern from "ring.h" nogil:
         ferro_ring *ring, const ferro_subject *subject, const ferro_use *use, ferro_entry *entry
     )
     int ferro_ring_note(
-        ferro_ring *ring, const ferro_subject *subject, ferro_tally *tally, const ferro_use *use, ferro_entry *entry
+        ferro_ring *ring, const ferro_subject *subject, unsigned long *seen, const ferro_use *use, ferro_entry *entry
     )
     unsigned long long ferro_ring_close(ferro_ring *ring, unsigned long long number)
     int ferro_ring_broken(const ferro_ring *ring)
@@ -210,7 +207,7 @@ cdef extern from "decisions.h" nogil:
         ferro_decision decision
         unsigned long long stamp
         ferro_kernel_op *op
-        ferro_tally tally
+        unsigned long seen
 
     int ferro_decisions_find(
         ferro_slot *slot, CK_OBJECT_HANDLE handle, CK_MECHANISM_TYPE mechanism, CK_FLAGS function,

@@ -186,7 +186,7 @@ void ferro_memo_clear(ferro_memo *memo)
     if (memo->op != NULL)
         memo->decision.kernel->op_release(memo->op);
     memo->op = NULL;
-    memset(&memo->tally, 0, sizeof memo->tally);
+    memo->seen = 0;
     ferro_decision_release(&memo->decision);
 }
 

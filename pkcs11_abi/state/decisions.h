@@ -42,7 +42,7 @@ typedef struct ferro_memo {
     ferro_decision decision; /* kernel NULL: none */
     unsigned long long stamp;
     ferro_kernel_op *op;
-    ferro_tally tally;
+    uint64_t seen; /* uses of which the audit takes samples */
 } ferro_memo;
 
 /* Look a decision up; its key is retained for the caller. `stamp` is the slot's as it was before. Returns 0 when there

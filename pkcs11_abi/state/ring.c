@@ -122,7 +122,7 @@ static int counted(ferro_ring *ring, ferro_tally *tally, const ferro_use *use)
 {
     uint64_t now, span, word = tally->word;
 
-    if (tally->number == 0 || tally->result != use->result || tally->user != use->user || tally->part != use->part)
+    if (tally->number == 0 || tally->result != use->result || tally->user != use->user)
         return 0;
     now = now_in_nanoseconds(1) / 1000000;
     span = now > tally->started ? now - tally->started : 0;
@@ -153,21 +153,57 @@ static void fill(ferro_entry *entry, const ferro_subject *subject, const ferro_u
     strncpy(entry->detail, parts[use->part], sizeof entry->detail - 1);
 }
 
-int ferro_ring_note(ferro_ring *ring, const ferro_subject *subject, ferro_tally *tally, const ferro_use *use,
+/* What this thread counted lately, each in its place by what it was: whoever takes turns with some keys, or works in parts,
+ * counts each of them up. Nobody else's, so no lock. */
+typedef struct {
+    uint64_t ring;
+    ferro_use use;
+    char object[40];
+    ferro_tally tally;
+} remembered;
+
+enum { LATELY = 16 };
+
+static ferro_tally *tally_of(const ferro_ring *ring, const ferro_subject *subject, const ferro_use *use)
+{
+    static _Thread_local remembered lately[LATELY];
+    remembered *one;
+    uint64_t mixed, tail;
+
+    memcpy(&tail, subject->object, sizeof tail); /* of a random name */
+    mixed = tail ^ use->session * 0x9E3779B97F4A7C15u ^ use->mechanism ^ ((uint64_t)use->event << 8) ^ ((uint64_t)use->part << 4);
+    mixed *= 0x9E3779B97F4A7C15u;
+    one = &lately[mixed >> 60];
+    if (one->ring != ring->identity || one->use.session != use->session || one->use.event != use->event
+        || one->use.mechanism != use->mechanism || one->use.part != use->part
+        || memcmp(one->object, subject->object, sizeof one->object) != 0) {
+        memset(one, 0, sizeof *one);
+        one->ring = ring->identity;
+        one->use = *use;
+        memcpy(one->object, subject->object, sizeof one->object);
+    }
+    return &one->tally;
+}
+
+int ferro_ring_note(ferro_ring *ring, const ferro_subject *subject, uint64_t *seen, const ferro_use *use,
                     ferro_entry *entry)
 {
     const int open = ring->mode == FERRO_USE_COUNTED && !ring->sync;
+    ferro_tally *tally = NULL;
     uint64_t number, weight = 1;
 
     if (ring->mode == FERRO_USE_SAMPLED && use->result == CKR_OK) {
-        if (tally->seen++ % ring->sample != 0)
+        if ((*seen)++ % ring->sample != 0)
             return FERRO_NOTED;
         weight = ring->sample;
     }
-    if (!ferro_ring_broken(ring) && open && counted(ring, tally, use))
-        return FERRO_NOTED;
+    if (open) {
+        tally = tally_of(ring, subject, use);
+        if (!ferro_ring_broken(ring) && counted(ring, tally, use))
+            return FERRO_NOTED;
+        tally->number = 0;
+    }
     fill(entry, subject, use, weight);
-    tally->number = 0;
     if (ring->sync || ferro_ring_broken(ring))
         return FERRO_NOT_NOTED;
     if (open)
@@ -182,32 +218,15 @@ int ferro_ring_note(ferro_ring *ring, const ferro_subject *subject, ferro_tally 
         tally->started = entry->time / 1000000;
         tally->result = use->result;
         tally->user = use->user;
-        tally->part = use->part;
     }
     return atomic_load(&ring->attended) ? FERRO_NOTED : FERRO_NOTED_UNATTENDED;
 }
 
-/* What this thread counted last; a tally is nobody else's. */
-typedef struct {
-    uint64_t ring;
-    ferro_use use;
-    char object[40];
-    ferro_tally tally;
-} remembered;
-
 int ferro_ring_note_made(ferro_ring *ring, const ferro_subject *subject, const ferro_use *use, ferro_entry *entry)
 {
-    static _Thread_local remembered lately[4];
-    remembered *one = &lately[use->event % 4];
+    static _Thread_local uint64_t seen[4];
 
-    if (one->ring != ring->identity || one->use.session != use->session || one->use.event != use->event
-        || one->use.mechanism != use->mechanism || memcmp(one->object, subject->object, sizeof one->object) != 0) {
-        memset(one, 0, sizeof *one);
-        one->ring = ring->identity;
-        one->use = *use;
-        memcpy(one->object, subject->object, sizeof one->object);
-    }
-    return ferro_ring_note(ring, subject, &one->tally, use, entry);
+    return ferro_ring_note(ring, subject, &seen[use->event % 4], use, entry);
 }
 
 uint64_t ferro_ring_close(ferro_ring *ring, uint64_t number)

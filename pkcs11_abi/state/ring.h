@@ -4,7 +4,7 @@
  * middle leaves an entry that is told to be incomplete. A full ring takes nothing: the caller empties it or waits.
  *
  * An entry may stand for several uses of one key by one session: its count word holds how many, and the milliseconds from
- * the first to the last. Only the session's own call counts it up, by comparing and exchanging the word that it wrote
+ * the first to the last. Only the thread that wrote it counts it up, by comparing and exchanging the word that it wrote
  * last; so once somebody has closed it (or it has become another entry) the next use makes a new entry.
  */
 #ifndef FERROHSM_STATE_RING_H
@@ -68,15 +68,13 @@ typedef struct ferro_subject {
     char object[40];
 } ferro_subject;
 
-/* The entry that a session counts up, in its memo. All zero: none. */
+/* The entry that a thread counts up for a session and a key. All zero: none. */
 typedef struct ferro_tally {
     uint64_t number; /* plus one */
     uint64_t word;
     uint64_t started; /* milliseconds */
-    uint64_t seen;
     CK_RV result;
     int user;
-    int part;
 } ferro_tally;
 
 typedef struct ferro_use {
@@ -98,9 +96,9 @@ int ferro_ring_push(ferro_ring *ring, const ferro_entry *entry, uint64_t *number
 /* What ferro_ring_note did. */
 enum { FERRO_NOTED, FERRO_NOTED_UNATTENDED, FERRO_NOT_NOTED };
 
-/* Record a use of a key. FERRO_NOT_NOTED: the owner has to be asked, because the ring is full or broken or every event has
+/* Record a use of a key; `seen` counts those of which samples are taken. FERRO_NOT_NOTED: the owner has to be asked, because the ring is full or broken or every event has
  * to be on disk; `entry` is filled in then. FERRO_NOTED_UNATTENDED: the owner has to see to it that somebody moves it on. */
-int ferro_ring_note(ferro_ring *ring, const ferro_subject *subject, ferro_tally *tally, const ferro_use *use,
+int ferro_ring_note(ferro_ring *ring, const ferro_subject *subject, uint64_t *seen, const ferro_use *use,
                     ferro_entry *entry);
 
 /* Record, on whatever thread, that session objects came and went of which only the handle is known; `subject`'s object is
