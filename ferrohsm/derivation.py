@@ -15,7 +15,7 @@ from ferrohsm.attributes import collapse, compose, rules_for
 from ferrohsm.entries import Entry
 from ferrohsm.errors import KeyHandleInvalid, TemplateIncomplete, TemplateInconsistent
 from ferrohsm.mechanisms import ROWS, Row
-from ferrohsm.parameters import IkePrf, KeyReference, Mechanism, TlsMaster, replace_keys
+from ferrohsm.parameters import IkeExpansion, IkePrf, KeyReference, Mechanism, TlsMaster, replace_keys
 from ferrohsm.policy import check_key, check_no_login_needed
 from ferrohsm.sessions import Session
 
@@ -114,8 +114,8 @@ def stamp_derived(
     attributes: Attributes, template: Template, row: Row, mechanism: Mechanism, keys: list[Entry]
 ) -> None:
     """Set what the keys (the base key first) decide about the derived one."""
-    base = keys[0]
-    if row.type in _BOUND:
+    base, bound = keys[0], _is_bound(row, mechanism)
+    if bound:
         if any(key.flag(ck.CKA_SENSITIVE) for key in keys):
             attributes[ck.CKA_SENSITIVE] = TRUE
         if not all(key.flag(ck.CKA_EXTRACTABLE) for key in keys):
@@ -130,8 +130,17 @@ def stamp_derived(
     attributes[ck.CKA_LOCAL] = FALSE
     attributes[ck.CKA_KEY_GEN_MECHANISM] = ulong(ck.CK_UNAVAILABLE_INFORMATION)
     sensitive, extractable = is_true(attributes[ck.CKA_SENSITIVE]), is_true(attributes[ck.CKA_EXTRACTABLE])
-    attributes[ck.CKA_ALWAYS_SENSITIVE] = _always(ck.CKA_ALWAYS_SENSITIVE, row, keys, sensitive)
-    attributes[ck.CKA_NEVER_EXTRACTABLE] = _always(ck.CKA_NEVER_EXTRACTABLE, row, keys, not extractable)
+    counted = keys if bound else keys[:1]
+    attributes[ck.CKA_ALWAYS_SENSITIVE] = _always(ck.CKA_ALWAYS_SENSITIVE, counted, sensitive)
+    attributes[ck.CKA_NEVER_EXTRACTABLE] = _always(ck.CKA_NEVER_EXTRACTABLE, counted, not extractable)
+
+
+def _is_bound(row: Row, mechanism: Mechanism) -> bool:
+    """Say whether the derived key may be no less protected than the keys it is made of."""
+    if row.type == ck.CKM_IKE1_EXTENDED_DERIVE and isinstance(mechanism.parameter, IkeExpansion):
+        # "If … bHasKeygxy is CK_FALSE, then the new key is simply the base key truncated."
+        return mechanism.parameter.key is None
+    return row.type in _BOUND
 
 
 def _stamp_master(attributes: Attributes) -> None:
@@ -142,10 +151,9 @@ def _stamp_master(attributes: Attributes) -> None:
     attributes[ck.CKA_ALLOWED_MECHANISMS] = allowed
 
 
-def _always(attribute: int, row: Row, keys: list[Entry], protected: bool) -> bytes:
-    """Return whether key material was protected from its beginning: that of all keys, or of the base key."""
-    counted = keys if row.type in _BOUND else keys[:1]
-    return TRUE if protected and all(key.flag(attribute) for key in counted) else FALSE
+def _always(attribute: int, keys: list[Entry], protected: bool) -> bytes:
+    """Return whether key material was protected from its beginning, that of `keys` too."""
+    return TRUE if protected and all(key.flag(attribute) for key in keys) else FALSE
 
 
 def compose_data(template: Template, so: bool) -> tuple[Attributes, Attributes]:

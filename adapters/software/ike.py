@@ -13,6 +13,7 @@ from ferrohsm.parameters import Ike1Prf, IkeExpansion, IkePrf, KeyReference, Mec
 from ferrohsm_adapters.software import hash_functions
 from ferrohsm_adapters.software.derive import derived_key, wanted_length
 from ferrohsm_adapters.software.material import Bytes, number, secret_value
+from ferrohsm_adapters.software.rearrange import check_piece
 
 _MOST_STEPS = 255
 
@@ -54,7 +55,7 @@ def derive(mechanism: Mechanism, base: Key, attributes: Attributes) -> Attribute
         if mechanism.type == ck.CKM_IKE2_PRF_PLUS_DERIVE:
             made = _prf_plus(function, parameter, length)
         else:
-            made = _extended(function, parameter, secret_value(base), length)
+            made = _extended(function, parameter, base, length)
     return derived_key(made, attributes, leading=True)
 
 
@@ -94,9 +95,11 @@ def _prf_plus(function: _Prf, parameter: IkeExpansion, length: int) -> bytearray
     return out
 
 
-def _extended(function: _Prf, parameter: IkeExpansion, value: Bytes, length: int) -> bytearray:
+def _extended(function: _Prf, parameter: IkeExpansion, base: Key, length: int) -> bytearray:
     """Return the longer keys of RFC 2409, appendix B, and those of its section 5.5."""
+    value = secret_value(base)
     if parameter.key is None and length <= function.size and length <= len(value):
+        check_piece(base, length)
         return bytearray(value[:length])
     shared = b"" if parameter.key is None else _value(parameter.key)
     first: tuple[Bytes, ...] = (shared, parameter.data)

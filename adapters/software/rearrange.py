@@ -63,8 +63,13 @@ def _check_pieces(mechanism: Mechanism, base: Key, attributes: Attributes) -> No
     else:
         pieces = [(base, min(len(parameter), whole if wanted is None else wanted))]
     for key, length in pieces:
-        if 0 < length < min(FEWEST_BYTES, len(secret_value(key))) and _is_protected(key):
-            raise KeySizeRange("so few bytes of a key that may not leave would give it away")
+        check_piece(key, length)
+
+
+def check_piece(key: Key, length: int) -> None:
+    """Raise `KeySizeRange` when `length` bytes are too few to be taken of a key that may not leave."""
+    if 0 < length < min(FEWEST_BYTES, len(secret_value(key))) and _is_protected(key):
+        raise KeySizeRange("so few bytes of a key that may not leave would give it away")
 
 
 def _is_protected(key: Key) -> bool:

@@ -277,3 +277,17 @@ def test_longer_keys_of_ike(bed: Bed) -> None:
         assert bed.refusal(mechanism_type, base, parameter) == "CKR_TEMPLATE_INCOMPLETE"
         too_long = (ck.CKA_VALUE_LEN, 255 * 32 + 1)
         assert bed.refusal(mechanism_type, base, parameter, too_long) == "CKR_KEY_SIZE_RANGE"
+
+
+def test_the_base_key_cut_off_is_as_protected_as_the_whole(bed: Bed) -> None:
+    type, length = ck.CKM_IKE1_EXTENDED_DERIVE, (ck.CKA_VALUE_LEN, len(BASE))
+    base = bed.secret(BASE, (ck.CKA_SENSITIVE, True), (ck.CKA_EXTRACTABLE, False))
+    cut = parameters.ike_expansion(None, b"")
+    made = bed.derive(type, base, cut, *OPEN, length)
+    assert bed.read(made, ck.CKA_SENSITIVE) == b"\1" and bed.read(made, ck.CKA_EXTRACTABLE) == b"\0"
+    with pytest.raises(RefusedError) as refused:
+        bed.read(made)
+    assert refused.value.rv == "CKR_ATTRIBUTE_SENSITIVE"
+    assert bed.refusal(type, base, cut, (ck.CKA_VALUE_LEN, 13)) == "CKR_KEY_SIZE_RANGE"
+    mixed = bed.value(type, base, parameters.ike_expansion(bed.secret(SHARED), b""), length)
+    assert mixed == sha256(BASE, SHARED)[: len(BASE)]
