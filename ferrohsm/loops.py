@@ -90,10 +90,11 @@ class Call:
         return lock.acquire(timeout=seconds)
 
     def when_done(self, notify: Callable[[], object]) -> bool:
-        """Have `notify` called when it is over; False (and it is not called) when it is over already."""
+        """Have `notify` called too when it is over; False (and it is not called) when it is over already."""
         with self._loop.lock:
             if self._claim:
-                self._notify = notify
+                before = self._notify
+                self._notify = notify if before is None else _both(before, notify)
                 return True
         return False
 
@@ -165,6 +166,18 @@ class Call:
             self._settle(value, None)
         finally:
             loop.ended(self)
+
+
+def _both(first: Callable[[], object], second: Callable[[], object]) -> Callable[[], object]:
+    """Return what tells two that wait for the same call."""
+
+    def tell() -> None:
+        try:
+            first()
+        finally:
+            second()
+
+    return tell
 
 
 class LoopThread:
@@ -259,7 +272,7 @@ class LoopThread:
         self._arrived.append(call)
         if not self._woken:
             self._wake()
-        if self.abandoned:  # meanwhile
+        if self.abandoned or self._stopping:  # meanwhile
             call.give_up(DeviceError("the adapter is not there any more"))
         return call
 

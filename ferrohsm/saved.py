@@ -92,7 +92,7 @@ class SavedStates:
                 self._drop(reference)
 
     def _drop(self, reference: bytes) -> None:
-        close(self._kept.pop(reference)[1])
+        close(self._kept.pop(reference, (0, []))[1])
 
 
 def close(parts: Sequence[Part]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from house import SLOT, SO_PIN, House
 
 from ferrohsm.errors import DeviceError, FunctionCanceled, GeneralError, PinIncorrect
+from ferrohsm.loops import LoopThread
 from ferrohsm.runtime import Runtime, step
 
 
@@ -146,3 +147,18 @@ def test_adapter_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_inline_slots_start_no_thread(house: House) -> None:
     step(house.core.slots())
     assert not house.core.runtime.running
+
+
+def test_several_threads_may_wait_for_one_call() -> None:
+    loop = LoopThread("several")
+    call = loop.submit(asyncio.sleep(0.3, "done"))
+    waited: list[bool] = []
+    threads = [threading.Thread(target=lambda: waited.append(call.wait(10.0))) for _ in range(3)]
+    begun = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert waited == [True] * 3 and time.monotonic() - begun < 5.0
+    assert call.outcome() == "done"
+    loop.stop()
