@@ -2,7 +2,7 @@
 
 The chain of a software token is made with keys of the token's public key, so that a failed login can be
 recorded while no PIN has unlocked anything. Every other chain is made with keys of ``audit.key``, a file of
-the audit's own.
+the audit's own. A chain's name is in its key: the records of one are none of another.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ferrohsm.audit.chain import Place
+from ferrohsm.audit.chain import Place, segments
 from ferrohsm.audit.hashing import Key
 from ferrohsm.errors import DeviceError
 from ferrohsm.store import files
@@ -23,7 +23,7 @@ MODULE = "module"
 """The chain of what concerns no token."""
 RINGS = "rings"
 _CHAIN, _SIGNATURE = b"ferrohsm audit\x01", b"ferrohsm audit signature\x01"
-_KEY_FILE = "audit.key"
+_KEY_FILE, _HEAD = "audit.key", "audit.head"
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 
@@ -70,11 +70,9 @@ def find(config: Config, root: str, name: str) -> Place:
         from ferrohsm.store.access import read_public_key
 
         master = read_public_key(os.path.join(token, "public.key"))
-        head = os.path.join(
-            token if config.audit.directory is None else os.path.join(root, name), "audit.head"
-        )
+        head = os.path.join(token if config.audit.directory is None else os.path.join(root, name), _HEAD)
         return _place(root, name, head, master)
-    return _place(root, name, os.path.join(root, name, "audit.head"), _own_key(config, root))
+    return _place(root, name, os.path.join(root, name, _HEAD), _own_key(config, root))
 
 
 def token_directory(config: Config, root: str, name: str) -> str | None:
@@ -88,7 +86,7 @@ def token_directory(config: Config, root: str, name: str) -> str | None:
 
 def _place(root: str, name: str, head: str, master: bytearray) -> Place:
     keys = Key(bytes(master))
-    place = Place(root, name, head, Key(keys.mac(_CHAIN)), keys.mac(_SIGNATURE))
+    place = Place(root, name, head, Key(keys.mac(_CHAIN + name.encode())), keys.mac(_SIGNATURE))
     wipe(master)
     return place
 
@@ -118,3 +116,29 @@ def names(root: str) -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(n for n in found if n != RINGS and os.path.isdir(os.path.join(root, n)))
+
+
+def chains(config: Config, root: str) -> list[str]:
+    """Return the names of the chains that there are, and of those whose head is there and whose log is not."""
+    found = {
+        name
+        for name in names(root)
+        if segments(os.path.join(root, name)) or os.path.exists(os.path.join(root, name, _HEAD))
+    }
+    if config.audit.directory is None:
+        for data_dir in data_directories(config):
+            if root_of(config, data_dir) == root:
+                found.update(_tokens_with_head(config, root, os.path.join(data_dir, "tokens")))
+    return sorted(found)
+
+
+def _tokens_with_head(config: Config, root: str, tokens: str) -> list[str]:
+    try:
+        serials = os.listdir(tokens)
+    except FileNotFoundError:
+        return []
+    return [
+        serial
+        for serial in serials
+        if os.path.exists(os.path.join(tokens, serial, _HEAD)) and token_directory(config, root, serial)
+    ]

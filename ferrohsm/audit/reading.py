@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ferrohsm.audit import places
-from ferrohsm.audit.chain import segments
 from ferrohsm.audit.trail import Trail
 from ferrohsm.audit.verify import lines
 
@@ -52,12 +51,11 @@ def collect(config: Config) -> None:
 
 
 def chains(config: Config) -> list[Place]:
-    """Return the place of every chain there is."""
+    """Return the place of every chain there is; of one whose log was removed the head still tells."""
     return [
         places.find(config, root, name)
         for root in places.roots(config)
-        for name in places.names(root)
-        if segments(f"{root}/{name}")
+        for name in places.chains(config, root)
     ]
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ferrohsm.audit import checkpoint, events, record
+from ferrohsm.audit import checkpoint, events, places, record
 from ferrohsm.audit.chain import Chain, Place, segments
 from ferrohsm.audit.hashing import Key
 from ferrohsm.audit.verify import Report, verify
+from ferrohsm.config import Config
 from ferrohsm.errors import DataInvalid
 from ferrohsm.settings import AuditSettings, StoreSettings
 
@@ -109,6 +110,17 @@ def test_another_key_makes_no_record(place: Place, tmp_path: Path) -> None:
     append(place, 3)
     stranger = Place(place.root, place.name, place.head, Key(b"x" * 32), b"s" * 32)
     assert len([f for f in verify(stranger).findings if f.kind == "changed"]) == 3
+
+
+def test_the_log_of_one_slot_is_none_of_another(tmp_path: Path) -> None:
+    config = Config(data_dir=str(tmp_path))
+    root = str(tmp_path / "audit")
+    first, second = (places.find(config, root, name) for name in ("one.1", "two.2"))
+    append(first, 8)
+    append(second, 3)
+    assert verify(first).sound and verify(second).sound
+    shutil.copyfile(files_of(first)[0], files_of(second)[0])
+    assert len([finding for finding in verify(second).findings if finding.kind == "changed"]) == 8
 
 
 def tamper(file: Path, chance: random.Random) -> tuple[str, set[int]]:

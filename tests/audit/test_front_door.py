@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -156,6 +157,15 @@ def test_export_tail_and_checkpoint(token: World) -> None:
         env=token.environment, cwd=token.directory, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert bad.returncode == 1 and "signature is wrong" in bad.stderr
+
+
+def test_a_log_that_was_removed_is_missed(token: World) -> None:
+    token.run("session, key = ready()\nsign(session, key)")
+    (serial,) = {record["token"] for record in token.records("--event", "sign")}
+    shutil.rmtree(token.data / "audit" / serial)
+    report = token.audit("verify", code=1)
+    (log,) = [log for log in report["logs"] if log["chain"] == serial]
+    assert not report["sound"] and [finding["kind"] for finding in log["findings"]] == ["cut"]
 
 
 def test_a_deleted_token_leaves_a_record(token: World) -> None:
