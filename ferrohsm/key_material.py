@@ -127,7 +127,7 @@ async def _cut(
     except BaseException:
         for oid in oids:
             if oid is not None:
-                await objects.remove(await objects.hold(oid))
+                await objects.take_back(oid)
         raise
     client, server = bytes(block[start : start + iv]), bytes(block[start + iv : start + 2 * iv])
     return KeyMaterial((oids[0], oids[1], oids[2], oids[3]), client, server)

@@ -204,8 +204,16 @@ class ObjectRegistry:
             self._token.audit.made(session, attributes)
         except BaseException:
             for oid in oids:
-                await self.remove(await self.hold(oid))
+                await self.take_back(oid)
             raise
+
+    async def take_back(self, oid: int) -> None:
+        """Destroy an object that was just made and is not to stay; its secrets are overwritten."""
+        entry = await self.hold(oid)
+        try:
+            await self.remove(entry)
+        finally:
+            entry.release()
 
     def known_id(self, oid: int) -> bytes:
         """Return the ``CKA_UNIQUE_ID`` of an object that is in use, empty when it is not."""
@@ -293,7 +301,7 @@ class ObjectRegistry:
         try:
             return public_oid, await self.add(session, private)
         except BaseException:
-            await self.remove(await self.hold(public_oid))
+            await self.take_back(public_oid)
             raise
 
     async def change(self, session: Session, entry: Entry, changed: dict[int, Value | None]) -> bool:

@@ -9,11 +9,13 @@ from ferrohsm import constants as ck
 from ferrohsm import objects, searching
 from ferrohsm.adapters import Attributes, Function
 from ferrohsm.attribute_kinds import number, ulong
+from ferrohsm.audit.tokens import SILENT, TokenAudit
 from ferrohsm.core import INVALID, SENSITIVE
 from ferrohsm.errors import (
     ActionProhibited,
     AttributeReadOnly,
     AttributeValueInvalid,
+    DeviceError,
     KeyHandleInvalid,
     ObjectHandleInvalid,
     SessionClosed,
@@ -512,3 +514,20 @@ def test_ec_parameters_in_both_forms(house: House, session: Session, form: str) 
         assert house.one(session, oid, ck.CKA_EC_PARAMS) == P256
     for curve in (name, P256):
         assert house.find(session, [(ck.CKA_EC_PARAMS, curve)]) == [public, private]
+
+
+def test_what_cannot_be_recorded_is_destroyed_and_overwritten(house: House, session: Session) -> None:
+    class Deaf(TokenAudit):
+        __slots__ = ("heard",)
+
+        def made(self, session: Session, attributes: Attributes, *, before: bool = False) -> None:
+            self.heard = attributes
+            raise DeviceError()
+
+    token = session.token
+    token.audit = deaf = Deaf(None, None, None)
+    with pytest.raises(DeviceError):
+        house.aes(session)
+    assert deaf.heard[ck.CKA_VALUE] == bytes(16)
+    token.audit = SILENT
+    assert house.find(session, [(ck.CKA_CLASS, ulong(ck.CKO_SECRET_KEY))]) == []
