@@ -17,6 +17,7 @@ from ferrohsm import constants as ck
 from ferrohsm.adapters import CKA_REFERENCE, Attributes, Value
 from ferrohsm.attribute_kinds import FALSE, GENERATE, TRUE, ulong
 from ferrohsm.attributes import compose
+from ferrohsm.errors import ActionProhibited, ObjectHandleInvalid
 from ferrohsm_adapters.aws_kms.client import AliasTakenError, Kms
 from ferrohsm_adapters.aws_kms.specs import ENCRYPT, GENERATION, PAIRS, SPECS, Spec
 from ferrohsm_adapters.kit.signer import public_attributes
@@ -141,13 +142,16 @@ class Keys:
             self._listed_at = now
 
     def _key(self, key_id: str, *, look: bool) -> KmsKey | None:
-        """Return a key that is an object here; None for AWS's own, disabled ones, and kinds unknown here."""
+        """Return a key that is an object here; None for AWS's own, disabled, unknown and forbidden ones."""
         own = self._own.get(key_id)
         if own is not None and own.deleted:
             return None
         if key_id in self._known and not look:
             return self._known[key_id]
-        key = self._looked_at(key_id)
+        try:
+            key = self._looked_at(key_id)
+        except (ActionProhibited, ObjectHandleInvalid):
+            key = None  # others' keys are listed, too, and some are gone since
         if key is not None and own is not None:
             key.tags = {**key.tags, **own.tags}
         if key is not None and key.tags.get(STATE) == PENDING:

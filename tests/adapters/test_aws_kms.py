@@ -93,6 +93,35 @@ def test_keys_of_others_are_seen_by_their_alias(kms: Any, admin: Any) -> None:
             slot.sign(session, Mechanism(ck.CKM_SHA512_HMAC), secret, b"data")
 
 
+def test_a_key_that_may_not_be_seen_hides_no_other() -> None:
+    from ferrohsm_adapters.aws_kms.keys import Keys
+
+    class Account:
+        endpoint, region = "https://kms", REGION
+
+        def aliases(self) -> list[tuple[str, str]]:
+            return []
+
+        def keys(self) -> list[str]:
+            return ["foreign", "ours"]
+
+        def describe(self, key_id: str) -> dict[str, str]:
+            if key_id == "foreign":
+                raise ActionProhibited("AWS does not allow it")
+            return {
+                "KeySpec": "HMAC_256",
+                "KeyState": "Enabled",
+                "KeyManager": "CUSTOMER",
+                "KeyUsage": "GENERATE_VERIFY_MAC",
+            }
+
+        def tags(self, key_id: str) -> dict[str, str]:
+            return {}
+
+    account: Any = Account()
+    assert [key.id for key, _ in Keys(account, "", 30.0, False).objects().values()] == ["ours"]
+
+
 def test_a_key_that_decrypts(kms: Any, admin: Any) -> None:
     made(admin, "t/mail", "RSA_2048", "ENCRYPT_DECRYPT")
     oaep = Mechanism(
