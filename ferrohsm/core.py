@@ -720,7 +720,12 @@ class Core:
         if oid is None:
             return BoundOperation(token, operation, None)
         entry = await token.objects.hold(oid, KeyHandleInvalid)
-        return BoundOperation(token, operation, entry, token.audit.use(session, function, mechanism, entry))
+        try:
+            use = token.audit.use(session, function, mechanism, entry)
+            return BoundOperation(token, operation, entry, use)
+        except BaseException:
+            entry.release()
+            raise
 
     async def save_state(self, session: Session, state: int, parts: list[Part]) -> bytes:
         """``C_GetOperationState``; `state` is the session's ``CKS_*``, `parts` are taken over."""

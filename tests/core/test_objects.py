@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from house import FALSE, P256, SLOT, TRUE, House
 
@@ -11,6 +13,7 @@ from ferrohsm.adapters import Attributes, Function
 from ferrohsm.attribute_kinds import number, ulong
 from ferrohsm.audit.tokens import SILENT, TokenAudit
 from ferrohsm.core import INVALID, SENSITIVE
+from ferrohsm.entries import Entry
 from ferrohsm.errors import (
     ActionProhibited,
     AttributeReadOnly,
@@ -531,3 +534,20 @@ def test_what_cannot_be_recorded_is_destroyed_and_overwritten(house: House, sess
     assert deaf.heard[ck.CKA_VALUE] == bytes(16)
     token.audit = SILENT
     assert house.find(session, [(ck.CKA_CLASS, ulong(ck.CKO_SECRET_KEY))]) == []
+
+
+def test_a_use_that_cannot_be_recorded_keeps_no_key(house: House, session: Session) -> None:
+    class Deaf(TokenAudit):
+        __slots__ = ()
+
+        def use(self, session: Session, function: int, mechanism: int, entry: Entry) -> None:
+            raise DeviceError()
+
+    token, oid = session.token, house.aes(session)
+    entry = step(token.objects.hold(oid))
+    entry.release()
+    token.audit = Deaf(None, None, None)
+    operation: Any = None
+    with pytest.raises(DeviceError):
+        step(house.core.bind(session, operation, oid, Function.ENCRYPT, ck.CKM_AES_ECB))
+    assert entry.holders == 0
