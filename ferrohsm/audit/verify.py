@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from time import sleep
 from typing import TYPE_CHECKING, NamedTuple
 
 from ferrohsm.audit import head as heads
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _PRUNED = f'"event":"{NAMES[PRUNED]}"'.encode()
 _RESUMED = f'"event":"{NAMES[RESUMED]}"'.encode()
 _STEP = 4096
+_MOMENT = 0.02  # seconds in which a line is written
 _MOST = 1000
 """Findings that are kept; the rest is counted."""
 
@@ -74,6 +76,9 @@ def lines(path: str) -> Iterator[Line]:
         short = os.path.basename(name)
         with open(name, "rb", buffering=1 << 20) as file:
             for number, data in enumerate(file, 1):
+                if not data.endswith(b"\n"):
+                    sleep(_MOMENT)  # a program may be in the middle of writing it
+                    data += file.readline()
                 whole = data.endswith(b"\n")
                 yield Line(short, number, data[:-1] if whole else data, whole)
 
