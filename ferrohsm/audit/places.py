@@ -119,7 +119,7 @@ def names(root: str) -> list[str]:
 
 
 def chains(config: Config, root: str) -> list[str]:
-    """Return the names of the chains that there are, and of those whose head is there and whose log is not."""
+    """Return the names of the chains that there are, and of those whose head is there without a log."""
     found = {
         name
         for name in names(root)
