@@ -80,6 +80,8 @@ async def wanted(
         return result
     if makes_objects:
         await destroy(core, session, result)
+    elif isinstance(result, bytearray):
+        result[:] = bytes(len(result))
     raise FunctionCanceled()
 
 

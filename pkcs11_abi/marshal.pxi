@@ -278,14 +278,22 @@ cdef CK_OBJECT_HANDLE handle_of(ferro_session *session, object oid, bint made) e
     cdef ferro_target target
     cdef CK_OBJECT_HANDLE handle
     cdef long long number = oid
-    if ferro_handle_of(session.slot.id, number, &target) and still_valid(session, &target):
+    cdef ferro_session *owner = session if made and number < 0 else NULL
+    if ferro_handle_of(session.slot.id, number, &target) and still_valid(session, &target) and owner == NULL:
         return target.handle
-    handle = ferro_handle_make(
-        session.slot.id, number, epoch_of(session.slot), session if made and number < 0 else NULL
-    )
+    # A search may have been faster than its maker, with whom the handle has to end all the same.
+    handle = ferro_handle_make(session.slot.id, number, epoch_of(session.slot), owner)
     if handle == 0:
         raise errors.HostMemory()
     return handle
+
+
+cdef object forget_objects(ferro_slot *slot, object made):
+    """Kill the handles that searches may have given out of an object, or several, that the core has destroyed."""
+    cdef ferro_target target
+    for oid in made if isinstance(made, tuple) else (made,):
+        if ferro_handle_of(slot.id, oid, &target):
+            ferro_handle_kill(slot, target.handle)
 
 
 cdef CK_RV hand_out(Call *call, object oid, CK_OBJECT_HANDLE *place) except *:

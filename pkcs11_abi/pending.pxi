@@ -136,15 +136,22 @@ cdef class Job:
         forget_job(self)
         running, self.running = self.running, None
         if running is None:
+            drop_result(self.value)
             return
         running.cancel()
-        if self.gives < GIVES_OBJECT or not running.done():
+        if not running.done():
             return
         try:
             made = running.outcome()
         except BaseException:
             return
-        run(slot, NULL, background().destroy(core(), self.core_session, made))
+        if self.gives < GIVES_OBJECT:
+            drop_result(made)
+            return
+        try:
+            run(slot, NULL, background().destroy(core(), self.core_session, made))
+        finally:
+            forget_objects(slot, made)
 
 
 cdef class Awaited:
@@ -161,6 +168,12 @@ cdef class Awaited:
     def close(self):
         if self.job is not None and self.job.id == 0:
             self.job.give_up(self.slot)
+
+
+cdef object drop_result(object value):
+    """Wipe what nobody comes for: it may be a plaintext."""
+    if isinstance(value, bytearray):
+        wipe(value)
 
 
 cdef object forget_job(Job job):

@@ -102,6 +102,32 @@ def test_a_key_pair(bench: Bench) -> None:
     assert generate(p11, p11.open(bench.slot))[0] == "CKR_OK"
 
 
+@pytest.mark.parametrize("end", ["completed", "cancelled", "closed"])
+def test_a_pair_that_was_found_before_it_was_completed_ends_like_any_other(bench: Bench, end: str) -> None:
+    p11 = bench.p11
+    session = user(bench)
+    other = p11.open(bench.slot)
+    wanted = ((ck.CKA_LABEL, b"early"), (ck.CKA_CLASS, ck.CKO_PRIVATE_KEY))
+    assert generate(p11, session, wanted[0])[0] == "CKR_PENDING"
+    until = time.monotonic() + 30
+    while not (found := p11.find(other, *wanted)):
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    how = mechanism(ck.CKM_SHA256_RSA_PKCS)
+    for _ in range(3):  # so that all is remembered that can be
+        assert p11.transform("Sign", other, how, found[0], b"data")
+        assert p11.get(other, found[0], ck.CKA_LABEL) == b"early"
+    if end == "completed":
+        assert complete(p11, session, PAIR)[1].hAdditionalObject == found[0]
+    elif end == "cancelled":
+        p11("C_SessionCancel", session, ck.CKF_GENERATE_KEY_PAIR)
+    if end != "cancelled":
+        p11("C_CloseSession", session)
+    assert p11.rv("C_SignInit", other, how, found[0]) == "CKR_KEY_HANDLE_INVALID"
+    label = template((ck.CKA_LABEL, bytes(5)))
+    assert p11.rv("C_GetAttributeValue", other, found[0], label, 1) == "CKR_OBJECT_HANDLE_INVALID"
+
+
 def test_a_key_of_a_password(bench: Bench) -> None:
 
     p11 = bench.p11
