@@ -71,11 +71,14 @@ cdef CK_RV give_out(Call *call, ferro_recipe *recipe, CK_RV rv, ferro_kernel_gen
 
 
 cdef CK_RV quick_generate(Call *call, CK_FLAGS function) noexcept nogil:
-    cdef ferro_recipe *recipe = recipe_for(call, function)
+    cdef ferro_recipe *recipe
     cdef ferro_kernel_generated *made = NULL
     cdef CK_MECHANISM mechanism
     cdef CK_RV rv
-    if recipe == NULL or call.session.flags & CKF_ASYNC_SESSION:
+    if call.session.flags & CKF_ASYNC_SESSION:
+        return FERRO_ASK
+    recipe = recipe_for(call, function)
+    if recipe == NULL:
         return FERRO_ASK
     if not recordable(call.slot):
         return give_out(call, recipe, FERRO_ASK, NULL)
@@ -198,8 +201,8 @@ cdef object bring_in(ferro_slot *slot, CK_OBJECT_HANDLE handle):
 cdef object tell_core(
     ferro_session *owner, ferro_draft *draft, int half, long long oid, CK_OBJECT_HANDLE handle
 ):
-    open, secret = brought(&draft.made.open), brought(&draft.made.secret)
-    session = core_session(owner)
+    session, open = core_session(owner), brought(&draft.made.open)
+    secret = brought(&draft.made.secret)
     try:
         run(
             owner.slot, owner,
@@ -212,19 +215,21 @@ cdef object tell_core(
             run(owner.slot, owner, core().destroy_object(session, oid))
         except HsmError:
             pass  # whoever ended it has told the core as well
+        forget_objects(owner.slot, oid)
         raise errors.ObjectHandleInvalid()
 
 
 cdef object bring_in_all(ferro_slot *slot):
-    """Before a search: the core has to know what there is."""
-    cdef CK_OBJECT_HANDLE handle = ferro_draft_of_slot(slot.id)
+    """Before a search: the core has to know what there is. What others go on making is not waited for."""
+    cdef CK_OBJECT_HANDLE last = ferro_handles_last()
+    cdef CK_OBJECT_HANDLE handle = ferro_draft_of_slot(slot.id, last)
     while handle != 0:
         try:
             bring_in(slot, handle)
         except HsmError as error:
             report(error)
         ferro_draft_settle(handle)  # one that the core does not take is not found
-        handle = ferro_draft_of_slot(slot.id)
+        handle = ferro_draft_of_slot(slot.id, last)
 
 
 # Learn.
@@ -315,7 +320,7 @@ cdef bint remember_base(Call *call, Moment *before, object known) except -1:
         if not before.settled:
             return False
     decision.slot, decision.handle, decision.kernel = call.slot, call.key, kernel
-    decision.mechanism, decision.function = call.mechanism.mechanism, CKF_DERIVE
+    decision.mechanism, decision.function = known.mechanism.type, CKF_DERIVE
     decision.is_private, decision.on_token = known.base_private, known.on_token
     decision.epoch, decision.generation = before.epoch, before.generation
     decision.key = <ferro_kernel_key *>PyCapsule_GetPointer(known.key, "ferrohsm.kernel.key")

@@ -388,7 +388,8 @@ cdef extern from "handles.h" nogil:
         ferro_recipe *recipe, ferro_kernel_generated *made, ferro_session *owner, CK_OBJECT_HANDLE **handles
     )
     ferro_draft *ferro_draft_find(CK_OBJECT_HANDLE handle, int *half, long long *oid, CK_SESSION_HANDLE *owner)
-    CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot)
+    CK_OBJECT_HANDLE ferro_handles_last()
+    CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot, CK_OBJECT_HANDLE last)
     int ferro_draft_settle(CK_OBJECT_HANDLE handle)
     int ferro_draft_destroy(ferro_slot *slot, CK_OBJECT_HANDLE handle)
     void ferro_draft_release(ferro_draft *draft)

@@ -21,7 +21,7 @@ static ferro_mutex mutex = FERRO_MUTEX_INIT;
 static entry **by_handle, **by_object;
 static size_t size, count; /* `size` is a power of two */
 static CK_OBJECT_HANDLE counter;
-static entry *drafts; /* all entries that have one */
+static entry *drafts, *last_draft; /* all entries that have one, in the order of their handles */
 /* Drafts get their identities here; the core's own count down from -1 and never come so far. */
 static long long draft_identity = LLONG_MIN;
 
@@ -93,6 +93,8 @@ static ferro_draft *take_draft(entry *one)
         drafts = one->next_draft;
     if (one->next_draft != NULL)
         one->next_draft->previous_draft = one->previous_draft;
+    else
+        last_draft = one->previous_draft;
     one->previous_draft = one->next_draft = NULL;
     one->draft = NULL;
     one->target.is_draft = 0;
@@ -105,10 +107,12 @@ static void give_draft(entry *one, ferro_draft *draft, int half)
     one->draft = draft;
     one->half = half;
     one->target.is_draft = 1;
-    one->next_draft = drafts;
-    if (drafts != NULL)
-        drafts->previous_draft = one;
-    drafts = one;
+    one->previous_draft = last_draft;
+    if (last_draft != NULL)
+        last_draft->next_draft = one;
+    else
+        drafts = one;
+    last_draft = one;
 }
 
 /* The entry's own part, without the lock. */
@@ -413,7 +417,17 @@ ferro_draft *ferro_draft_find(CK_OBJECT_HANDLE handle, int *half, long long *oid
     return draft;
 }
 
-CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot)
+CK_OBJECT_HANDLE ferro_handles_last(void)
+{
+    CK_OBJECT_HANDLE last;
+
+    ferro_lock(&mutex);
+    last = counter;
+    ferro_unlock(&mutex);
+    return last;
+}
+
+CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot, CK_OBJECT_HANDLE last)
 {
     CK_OBJECT_HANDLE handle;
     entry *one;
@@ -421,7 +435,7 @@ CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot)
     ferro_lock(&mutex);
     for (one = drafts; one != NULL && one->target.slot != slot;)
         one = one->next_draft;
-    handle = one == NULL ? 0 : one->target.handle;
+    handle = one == NULL || one->target.handle > last ? 0 : one->target.handle;
     ferro_unlock(&mutex);
     return handle;
 }
@@ -458,6 +472,6 @@ void ferro_handles_fork_child(void)
 {
     ferro_mutex_renew(&mutex);
     by_handle = by_object = NULL;
-    drafts = NULL;
+    drafts = last_draft = NULL;
     size = count = 0;
 }

@@ -53,8 +53,10 @@ CK_RV ferro_draft_hand_out(ferro_recipe *recipe, ferro_kernel_generated *made, f
 /* The draft behind a handle with a reference of the caller's, or NULL; which half it is, its identity to be, and the
  * session that it belongs to. */
 ferro_draft *ferro_draft_find(CK_OBJECT_HANDLE handle, int *half, long long *oid, CK_SESSION_HANDLE *owner);
-/* The handle of some draft of a slot, 0 when there is none. */
-CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot);
+/* The handle that was given out last. */
+CK_OBJECT_HANDLE ferro_handles_last(void);
+/* The handle of a slot's oldest draft if it is not newer than `last`, else 0. */
+CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot, CK_OBJECT_HANDLE last);
 /* The core has it. Returns 0 when the handle is gone meanwhile: then the core has to give it up again. */
 int ferro_draft_settle(CK_OBJECT_HANDLE handle);
 /* Destroy it if it is a draft of this slot; returns whether it was. */

@@ -381,6 +381,32 @@ def test_a_child_starts_without_them(bench: Bench, p11: Cryptoki, session: int) 
     assert p11.get(session, drafts[1], ck.CKA_LABEL) == b"signer"
 
 
+def test_a_search_does_not_wait_for_what_others_go_on_making(
+    bench: Bench, p11: Cryptoki, session: int
+) -> None:
+    learned(p11, session, aes)
+    early = aes(p11, session)
+    most, made, going = 40000, [0], threading.Event()
+    going.set()
+
+    def maker() -> None:
+        own = p11.open(bench.slot)
+        while going.is_set() and made[0] < most:
+            p11.aes(own, *AES, length=32)
+            made[0] += 1
+        p11("C_CloseSession", own)
+
+    thread = threading.Thread(target=maker)
+    thread.start()
+    while made[0] < 100:
+        pass
+    found = p11.find(session, (ck.CKA_CLASS, ck.CKO_SECRET_KEY))
+    at_the_end = made[0]
+    going.clear()
+    thread.join()
+    assert early[0] in found and at_the_end < most
+
+
 def test_threads_make_look_at_and_destroy_them(bench: Bench, p11: Cryptoki, session: int) -> None:
     """Two threads destroy and read the same objects: each answer is one that makes sense."""
     learned(p11, session, aes)
