@@ -331,9 +331,8 @@ class Core:
     def open_session(self, slot_id: int, handle: int, read_write: bool) -> Session:
         """Make the core's side of a session (``C_OpenSession``)."""
         token = self._present(slot_id)
-        session = Session(token, handle, read_write)
-        token.sessions[handle] = session
-        return session
+        # Two threads may come with the first call of one session.
+        return token.sessions.setdefault(handle, Session(token, handle, read_write))
 
     async def close_session(self, session: Session) -> None:
         """Destroy the session's objects (``C_CloseSession``)."""

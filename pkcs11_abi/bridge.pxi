@@ -247,7 +247,7 @@ cdef object core_session(ferro_session *session):
         if session.core == NULL:
             Py_INCREF(made)
             session.core = <void *>made
-        else:
+        elif made is not <object>session.core:
             end_session(session, made)  # another thread was faster
     return <object>session.core
 

@@ -327,3 +327,12 @@ def test_unknown_slot(house: House) -> None:
     with pytest.raises(SlotIdInvalid):
         step(house.core.token_info(99))
     assert house.core.login_state(99) is None
+
+
+def test_the_first_calls_of_one_session_get_the_same(house: House) -> None:
+    """Two threads may come at once: whoever is second must not take the session from the first."""
+    first = house.core.open_session(SLOT, 7001, True)
+    assert house.core.open_session(SLOT, 7001, True) is first
+    step(house.core.create_object(first, [DATA]))
+    step(house.core.close_session(first))
+    assert house.core.open_session(SLOT, 7001, True) is not first
