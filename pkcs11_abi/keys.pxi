@@ -191,7 +191,8 @@ cdef CK_RV C_DeriveKey(
 
 
 cdef CK_RV derive_key(Call *call) except *:
-    mechanism, session = read_mechanism_with_keys(call.session, call.mechanism), core_session(call.session)
+    cdef CK_MECHANISM value = call.mechanism[0]
+    mechanism, session = read_mechanism_with_keys(call.session, &value), core_session(call.session)
     template = read_template(call.template, call.count)
     base = object_id(call.session, call.key, errors.KeyHandleInvalid)
     work = core().derive_key(session, mechanism, base, template)
@@ -201,7 +202,7 @@ cdef CK_RV derive_key(Call *call) except *:
     made = drive_with(call, template, work)
     cdef CK_RV rv = hand_out(call, made, call.made)
     if rv == CKR_OK and isinstance(mechanism.parameter, TlsMaster) and mechanism.parameter.version is not None:
-        put_version(call.mechanism, mechanism.parameter.version)
+        put_version(&value, mechanism.parameter.version)
     return learn(call, CKF_DERIVE, mechanism, base) if rv == CKR_OK else rv
 
 
@@ -213,8 +214,11 @@ cdef bint makes_key_material(const CK_MECHANISM *mechanism) noexcept nogil:
 
 cdef CK_RV derive_key_material(Call *call) except *:
     """Four keys and two initialization vectors, which the parameter has room for."""
-    mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
-    cdef CK_SSL3_KEY_MAT_OUT *out = (<CK_TLS12_KEY_MAT_PARAMS *>call.mechanism.pParameter).pReturnedKeyMaterial
+    cdef CK_MECHANISM value = call.mechanism[0]
+    if not makes_key_material(&value):
+        raise errors.MechanismInvalid()
+    mechanism, session = read_mechanism(&value), core_session(call.session)
+    cdef CK_SSL3_KEY_MAT_OUT *out = (<CK_TLS12_KEY_MAT_PARAMS *>value.pParameter).pReturnedKeyMaterial
     ivs = mechanism.type == CKM_TLS12_KEY_AND_MAC_DERIVE and mechanism.parameter.iv_bits != 0
     if out == NULL or (ivs and (out.pIVClient == NULL or out.pIVServer == NULL)):
         raise wrong_parameter()
