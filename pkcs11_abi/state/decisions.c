@@ -61,11 +61,13 @@ static int is_about(const ferro_decision *one, const ferro_slot *slot, CK_OBJECT
            && one->slot == slot;
 }
 
-/* Whether nothing outside of this process has changed what it rests on. */
+/* Whether the login is the one that it was made for, and nothing outside of this process has changed what it rests on. */
 static int unchanged(const ferro_decision *decision)
 {
     unsigned long long generation;
 
+    if (decision->is_private && decision->epoch != ferro_slot_epoch(decision->slot))
+        return 0;
     return !decision->on_token
            || (ferro_slot_settled(decision->slot, &generation) && generation == decision->generation
                && ferro_coarse_time() < decision->expires);
