@@ -1,52 +1,79 @@
-"""An inline adapter with tokens in memory, whose next call fails as a test asks for."""
+"""The software adapter with a fault: a digest with CKM_SHA_1 does to its process what the data says."""
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
+import os
+import time
 from typing import Any
 
+from ferrohsm_adapters.software import Adapter as Software
 from ferrohsm_adapters.software.engine import Engine
 
-from ferrohsm.testing.memory import MemoryAdapter, MemorySlot, MemoryStore
-
-FAULT: list[type[Exception]] = []
-"""What every call raises, if anything."""
-
-# What is asked before an adapter does anything, or what must be possible to clean up.
-_QUIET = {"mechanisms", "close", "kernel", "generation", "multi_part", "logout"}
+from ferrohsm import constants as ck
 
 
-class Faulty:
-    """Something of the adapter's, in front of which stands the fault."""
-
-    def __init__(self, inner: Any, *, begins: bool = False) -> None:
-        object.__setattr__(self, "inner", inner)
-        object.__setattr__(self, "begins", begins)
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self.inner, name)
-        if name in _QUIET or not callable(value):
-            return value
-
-        def checked(*arguments: Any) -> Any:
-            if FAULT:
-                raise FAULT[0]()
-            return value(*arguments)
-
-        async def awaited(*arguments: Any) -> Any:
-            return Faulty(await checked(*arguments))
-
-        return awaited if self.begins and name in ("begin", "begin_messages") else checked
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self.inner, name, value)
+def crash() -> None:
+    ctypes.string_at(0)
 
 
-STORE = MemoryStore(tries=10)
+def hold() -> None:
+    """Keep Python's lock for good, as native code can."""
+    ctypes.PyDLL(None).sleep(3600)
 
 
-def adapter(section: Any) -> MemoryAdapter:
-    """Make the adapter, as the entry point is called."""
-    STORE.__init__(tries=10)  # type: ignore[misc]
-    signer: Any = Faulty(Engine(), begins=True)
-    store: Any = Faulty(STORE)
-    return MemoryAdapter([MemorySlot(7, signer, store)], inline=True)
+def leave() -> None:
+    os._exit(3)
+
+
+def block() -> None:
+    """Block without awaiting."""
+    time.sleep(3600)
+
+
+def fail() -> None:
+    raise ZeroDivisionError("a secret text")
+
+
+FAULTS = {function.__name__.encode(): function for function in (crash, hold, leave, block, fail)}
+
+
+class FaultyOperation:
+    multi_part = False
+
+    def __init__(self, operation: Any) -> None:
+        self.operation = operation
+
+    def once_length(self, length: int) -> int:
+        return int(self.operation.once_length(length))
+
+    async def once(self, data: memoryview) -> Any:
+        what = bytes(data)
+        if what == b"wait":
+            await asyncio.sleep(3600)
+        if what == b"lie":
+            return object()
+        if what in FAULTS:
+            FAULTS[what]()
+        return bytes(await self.operation.once(data))
+
+    def close(self) -> None:
+        self.operation.close()
+
+
+class FaultyEngine(Engine):
+    async def begin(self, function: int, mechanism: Any, key: Any) -> Any:
+        operation = await super().begin(function, mechanism, key)
+        return FaultyOperation(operation) if mechanism.type == ck.CKM_SHA_1 else operation
+
+
+class Adapter(Software):
+    """Inline or not, as its section says."""
+
+    name = "faulty"
+
+    def __init__(self, section: Any) -> None:
+        super().__init__(section)
+        self.inline = section.options["inline"]
+        self.engine = FaultyEngine(self._kernels)

@@ -13,7 +13,7 @@ from ctypes import c_ubyte, c_ulong
 from pathlib import Path
 from typing import Any
 
-import faulty_adapter
+import failing_adapter
 import pytest
 from bench import initialize_token
 from cryptoki import PIN, SO_PIN, Cryptoki, mechanism, template
@@ -60,20 +60,20 @@ def faulty(
     library: Cryptoki, configure: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Cryptoki, int]]:
     """The library with the adapter that fails when it is told to, and its slot."""
-    folder = tmp_path / "site" / "faulty_adapter-1.dist-info"
+    folder = tmp_path / "site" / "failing_adapter-1.dist-info"
     folder.mkdir(parents=True)
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-adapter\nVersion: 1\n")
-    (folder / "entry_points.txt").write_text("[ferrohsm.adapters]\nfaulty = faulty_adapter:adapter\n")
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: failing-adapter\nVersion: 1\n")
+    (folder / "entry_points.txt").write_text("[ferrohsm.adapters]\nfaulty = failing_adapter:adapter\n")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site")])
     configure(CONFIGURATION.format(log=tmp_path / "log"))
-    faulty_adapter.FAULT.clear()
+    failing_adapter.FAULT.clear()
     library("C_Initialize", None)
     try:
         (slot,) = library.slots()
         initialize_token(library, slot)
         yield library, slot
     finally:
-        faulty_adapter.FAULT.clear()
+        failing_adapter.FAULT.clear()
         library.rv("C_Finalize", None)
 
 
@@ -108,21 +108,21 @@ def test_what_an_adapter_raises_is_what_a_function_answers(
             session = p11.open(slot)
             p11.login(session, ck.CKU_SO)
             given = (session, PIN, len(PIN))
-        faulty_adapter.FAULT.append(fault)
+        failing_adapter.FAULT.append(fault)
         assert p11.rv(name, *given) == _name(fault)
-        faulty_adapter.FAULT.clear()
+        failing_adapter.FAULT.clear()
     p11.rv("C_Logout", session)  # a PIN that seems locked, or a lost login, has ended it already
     for name, arguments in LOGINS.items():
-        faulty_adapter.FAULT.append(fault)
+        failing_adapter.FAULT.append(fault)
         assert p11.rv(name, *arguments(session)) == _name(fault)
-        faulty_adapter.FAULT.clear()
+        failing_adapter.FAULT.clear()
     stage = Stage(p11, slot, on_token=True)
     reached = 0
     for name, scene in SCENES.items():
         arguments = scene(stage)
-        faulty_adapter.FAULT.append(fault)
+        failing_adapter.FAULT.append(fault)
         rv = p11.rv(name, *arguments)
-        faulty_adapter.FAULT.clear()
+        failing_adapter.FAULT.clear()
         reached += rv == _name(fault)
         stage.end()
     assert reached > 45
