@@ -505,7 +505,7 @@ def test_the_list_is_the_table(bench: Bench) -> None:
     bench.p11("C_GetMechanismList", bench.slot, None, count)
     types = (ctypes.c_ulong * count.value)()
     bench.p11("C_GetMechanismList", bench.slot, types, count)
-    assert set(types) == set(ROWS)
+    assert set(types) == {type for type in ROWS if type < ck.CKM_VENDOR_DEFINED}
 
 
 def test_weak_mechanisms_are_off_unless_asked_for() -> None:

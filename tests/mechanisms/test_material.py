@@ -150,13 +150,13 @@ def test_random(driver: Driver) -> None:
 def test_every_row_is_served(driver: Driver) -> None:
     """A mechanism that is advertised begins: no row without an engine."""
     info = driver.engine.mechanisms()
-    assert set(info) == set(ROWS)
+    assert set(info) == {type for type in ROWS if type < ck.CKM_VENDOR_DEFINED}
     begun = (
         Function.ENCRYPT | Function.DECRYPT | Function.SIGN | Function.VERIFY | Function.DIGEST
         | Function.SIGN_RECOVER | Function.VERIFY_RECOVER
     )  # fmt: skip
-    for type, row in ROWS.items():
-        smallest, largest, flags = info[type]
+    for type, (smallest, largest, flags) in info.items():
+        row = ROWS[type]
         assert smallest <= largest
         # Raw RSA with the private key is there only with kernels that have it.
         assert flags & row.functions == row.functions or type == ck.CKM_RSA_X_509
