@@ -8,6 +8,7 @@ the audit's own. A chain's name is in its key: the records of one are none of an
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ferrohsm.audit.chain import Place, segments
@@ -97,16 +98,28 @@ def _own_key(config: Config, root: str) -> bytearray:
         try:
             key = files.load(path, KEY_SIZE)
         except FileNotFoundError:
-            fresh = bytearray(os.urandom(KEY_SIZE))
-            files.make_directory(root, config.store)
-            try:
-                files.create(path, fresh, config.store)
-            except FileExistsError:
-                continue
-            return fresh
+            _make_own_key(config, root, path)
+            continue
         if len(key) != KEY_SIZE:
             raise DeviceError(f"{path} is damaged")
         return key
+
+
+def _make_own_key(config: Config, root: str, path: str) -> None:
+    """Make the key, unless another process is faster; nobody ever sees a part of it."""
+    files.make_directory(root, config.store)
+    aside, fresh = f"{path}.{os.urandom(8).hex()}", bytearray(os.urandom(KEY_SIZE))
+    try:
+        files.create(aside, fresh, config.store)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return
+        files.sync_directory(root)
+    finally:
+        wipe(fresh)
+        with suppress(FileNotFoundError):
+            os.unlink(aside)
 
 
 def names(root: str) -> list[str]:
