@@ -247,7 +247,7 @@ def home(module: Module, tmp_path: Path) -> Iterator[Home]:
                 assert pin.encode() not in content, f"{file} holds a PIN"
 
 
-def make_token(home: Home, label: str = "alpha", pin: str = "123456", so_pin: str = "87654321") -> Token:
+def make_token(home: Home, label: str = "alpha", pin: str = "user-pin-6", so_pin: str = "so-pin-87") -> Token:
     """Initialize a token through the C ABI alone, as an administrator would."""
     tool = ["pkcs11-tool", "--module", home.module.path]
     home.pins += [pin, so_pin]
@@ -284,7 +284,7 @@ def token(home: Home, need: Callable[..., str]) -> Token:
 @pytest.fixture
 def another_token(home: Home, token: Token) -> Token:
     """A second token of the same configuration."""
-    return make_token(home, label="beta", pin="abcdef", so_pin="so-secret-2")
+    return make_token(home, label="beta", pin="user-pin-b", so_pin="so-secret-2")
 
 
 def missing(program: str, package: str) -> None:

@@ -48,7 +48,7 @@ def test_pkcs11_tool(world: World, need: Callable[..., str]) -> None:
     run("--login", "--pin", "1234", "--sign", "--mechanism", "ECDSA-SHA256", "--id", "01",
         "--input-file", str(message), "--output-file", str(world.directory / "signature"))  # fmt: skip
     run("--login", "--pin", "1234", "--delete-object", "--type", "pubkey", "--id", "01")
-    run("--login", "--pin", "9999", "-O", check=False)
+    run("--login", "--pin", "wrong-pin", "-O", check=False)
     run("--login", "--pin", "1234", "--keygen", "--key-type", "AES:32", "--private", "--sensitive")
     said = [(r["event"], r["result"], r["user"]) for r in world.records("--token", "web")]
     for expected in (
@@ -70,7 +70,7 @@ def test_pkcs11_tool(world: World, need: Callable[..., str]) -> None:
         signed["mechanism"] == "CKM_ECDSA_SHA256" and signed["session"] and signed["pid"] and signed["slot"]
     )
     assert world.events("--failed") == [("login", "CKR_PIN_INCORRECT")]
-    assert "9999" not in json.dumps(world.records()) and "1234" not in [
+    assert "wrong-pin" not in json.dumps(world.records()) and "1234" not in [
         r.get("detail") for r in world.records()
     ]
     assert world.audit("verify")["sound"]

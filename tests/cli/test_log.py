@@ -62,9 +62,11 @@ def test_what_sounds_secret_or_is_no_plain_value_is_not_written(events):
     secret = bytearray(b"5up3r-5ecret")
     text = secret.decode()
     log.event("info", "careless", pin=text, so_pin=text, password=text, key_value=text, data=secret, x=[text])
-    log.event("info", "careless", view=memoryview(secret), raw=bytes(secret), seed=4711, pin_set=True)
+    log.event(
+        "info", "careless", view=memoryview(secret), raw=bytes(secret), seed=47110815_47110815, pin_set=True
+    )
     first, second = events()
-    assert text not in json.dumps([first, second]) and "4711" not in json.dumps([first, second])
+    assert text not in json.dumps([first, second]) and "4711081547110815" not in json.dumps([first, second])
     assert first["pin"] == first["so_pin"] == first["key_value"] == "<redacted>"
     assert (first["data"], first["x"], second["raw"]) == ("<bytearray>", "<list>", "<bytes>")
     assert second["pin_set"] is True
