@@ -170,14 +170,18 @@ def test_a_run_that_is_broken_off_leaves_what_there_is(bench: Bench, module_path
         env=bench.home.environment,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
+        # A job in the background is started with SIGINT ignored, and would hand that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    try:
-        for _ in range(600):
-            if file.exists():
-                break
-            time.sleep(0.1)
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+    with process:
+        try:
+            for _ in range(600):
+                if file.exists():
+                    break
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
     document = json.loads(file.read_text())
     assert {found["case"] for found in document["results"]} == {"session-info"}
