@@ -82,7 +82,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 made = 0
 while (rv := tried(sign, session, key)) == "CKR_OK":
     made += 1
-print(rv, made)
+print(rv, made, flush=True)
 os._exit(0)
 """
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from ferrohsm.cli.completion import walk
@@ -50,13 +48,10 @@ def test_bash_offers_files(ferrohsm, need):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_is_right_for_its_shell(ferrohsm, shell):
+def test_the_script_is_right_for_its_shell(ferrohsm, need, shell):
     script = ferrohsm("completion", shell).stdout
     assert ferrohsm.json("completion", shell)["script"].rstrip() == script.rstrip()
-    program = shutil.which(shell)
-    if program is None:
-        pytest.skip(f"there is no {shell}")
-    ferrohsm.home.run(program, "-n", input=script)
+    ferrohsm.home.run(need(shell, package=shell), "-n", input=script)
 
 
 def test_every_command_is_in_every_script(ferrohsm):
@@ -80,10 +75,8 @@ FISH = {
 }
 
 
-def test_fish_offers_the_same(ferrohsm):
-    program = shutil.which("fish")
-    if program is None:
-        pytest.skip("there is no fish")
+def test_fish_offers_the_same(ferrohsm, need):
+    program = need("fish", package="fish")
     script = ferrohsm("completion", "fish").stdout
     (ferrohsm.home.directory / "some-file").write_text("")
     for line, expected in FISH.items():
@@ -92,10 +85,8 @@ def test_fish_offers_the_same(ferrohsm):
         assert {offer.split("\t")[0] for offer in done.stdout.decode().splitlines()} == expected
 
 
-def test_zsh_takes_the_script(ferrohsm):
-    program = shutil.which("zsh")
-    if program is None:
-        pytest.skip("there is no zsh")
+def test_zsh_takes_the_script(ferrohsm, need):
+    program = need("zsh", package="zsh")
     load = f"""autoload -U compinit && compinit -u -D; eval "$('{ferrohsm.program}' completion zsh)" """
     done = ferrohsm.home.run(program, "-f", "-c", load + "; print $_comps[ferrohsm]")
     assert b"-F _ferrohsm" in done.stdout
