@@ -12,7 +12,7 @@ from ferrohsm import (
     rows_derivation,
     rows_finite_field,
     rows_hash,
-    rows_lattice,
+    rows_postquantum,
     rows_protocols,
     rows_symmetric,
 )
@@ -52,7 +52,7 @@ for _part in (
     rows_hash,
     rows_derivation,
     rows_protocols,
-    rows_lattice,
+    rows_postquantum,
 ):
     for _row in _part.rows():
         if _row.type in ROWS:

@@ -11,7 +11,7 @@ _SIZES = (1, SECRET_MAX_BYTES)
 _BITS = (8, SECRET_MAX_BYTES * 8)
 _PAIRS = (
     *(ck.CKK_RSA, ck.CKK_EC, ck.CKK_EC_EDWARDS, ck.CKK_EC_MONTGOMERY),
-    *(ck.CKK_ML_DSA, ck.CKK_ML_KEM),
+    *(ck.CKK_ML_DSA, ck.CKK_ML_KEM, ck.CKK_SLH_DSA),
     *(ck.CKK_DSA, ck.CKK_DH, ck.CKK_X9_42_DH),
 )
 

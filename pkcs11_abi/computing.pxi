@@ -14,6 +14,8 @@ ctypedef union Structure:
     CK_RSA_PKCS_OAEP_PARAMS oaep
     CK_EDDSA_PARAMS eddsa
     CK_ECDH1_DERIVE_PARAMS ecdh
+    CK_SIGN_ADDITIONAL_CONTEXT context
+    CK_HASH_SIGN_ADDITIONAL_CONTEXT hash_context
 
 cdef struct Parameter:
     CK_MECHANISM mechanism
@@ -80,6 +82,20 @@ cdef bint shape_eddsa(Parameter *parameter) noexcept nogil:
     return copied(parameter, sizeof(CK_EDDSA_PARAMS)) and readable(eddsa.pContextData, eddsa.ulContextDataLen)
 
 
+cdef bint shape_sign_context(Parameter *parameter) noexcept nogil:
+    cdef CK_SIGN_ADDITIONAL_CONTEXT *context = &parameter.structure.context
+    if parameter.mechanism.ulParameterLen == 0:
+        return shape_none(parameter)
+    return copied(parameter, sizeof(CK_SIGN_ADDITIONAL_CONTEXT)) and readable(context.pContext, context.ulContextLen)
+
+
+cdef bint shape_hash_sign_context(Parameter *parameter) noexcept nogil:
+    cdef CK_HASH_SIGN_ADDITIONAL_CONTEXT *context = &parameter.structure.hash_context
+    return copied(parameter, sizeof(CK_HASH_SIGN_ADDITIONAL_CONTEXT)) and readable(
+        context.pContext, context.ulContextLen
+    )
+
+
 cdef void file_shape(str kind, shape_t shape):
     SHAPES[<int>DECODER_OF[kind]] = shape
 
@@ -92,6 +108,8 @@ file_shape(ParameterKind.GCM, shape_gcm)
 file_shape(ParameterKind.RSA_PSS, shape_pss)
 file_shape(ParameterKind.RSA_OAEP, shape_oaep)
 file_shape(ParameterKind.EDDSA, shape_eddsa)
+file_shape(ParameterKind.SIGN_CONTEXT, shape_sign_context)
+file_shape(ParameterKind.HASH_SIGN_CONTEXT, shape_hash_sign_context)
 
 
 # Begin.

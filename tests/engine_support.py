@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from ferrohsm_adapters.software.engine import Engine
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key, Operation
+from ferrohsm.mechanisms import ROWS
 from ferrohsm.parameters import Mechanism
 
 
@@ -38,6 +40,22 @@ def _kernels() -> Any:
 
 
 KERNELS = _kernels()
+
+
+def libcrypto_version() -> tuple[int, ...]:
+    """Return the version of the kernels' libcrypto, by its own word; () without kernels."""
+    if KERNELS is None:
+        return ()
+    found = re.search(r"OpenSSL (\d+)\.(\d+)", KERNELS.name())
+    assert found is not None
+    return tuple(map(int, found.groups()))
+
+
+# Whether the kernels have ML-DSA, ML-KEM and SLH-DSA. What they only have is not offered elsewhere.
+POSTQUANTUM = libcrypto_version() >= (3, 5)
+POSTQUANTUM_ONLY = frozenset(
+    type for type, row in ROWS.items() if row.family == "slh_dsa" or row.produces == ck.CKK_SLH_DSA
+)
 ENGINES = ["library"] if KERNELS is None else ["library", "kernels"]
 
 

@@ -162,9 +162,9 @@ def public_attributes(info: bytes, attributes: Attributes) -> Attributes:
         return rsa_material.public_attributes(public)
     key_type = number(attributes[ck.CKA_KEY_TYPE])
     if key_type == ck.CKK_ML_DSA:
-        from ferrohsm_adapters.software import lattice_material
+        from ferrohsm_adapters.software import postquantum_material
 
-        return lattice_material.public_attributes(public)
+        return postquantum_material.public_attributes(public)
     from ferrohsm_adapters.software import ec_material
 
     curve, _ = ec_material.wanted(key_type, attributes)

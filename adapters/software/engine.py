@@ -46,8 +46,15 @@ from ferrohsm.parameters import (
 
 Begin = Callable[[int, Row, Mechanism, Any], Operation]
 
-# What only kernels have: raw RSA with the private key needs a constant-time form of it.
-_KERNELS_ONLY = {ck.CKM_RSA_X_509: Function.SIGN | Function.SIGN_RECOVER | Function.DECRYPT}
+# What only kernels have: raw RSA with the private key needs a constant-time form of it; SLH-DSA is not in the
+# library, and in libcrypto from 3.5 on.
+_KERNELS_ONLY = {
+    ck.CKM_RSA_X_509: Function.SIGN | Function.SIGN_RECOVER | Function.DECRYPT,
+    **{row.type: row.functions for row in ROWS.values() if row.key_types == (ck.CKK_SLH_DSA,)},
+    ck.CKM_SLH_DSA_KEY_PAIR_GEN: Function.GENERATE_KEY_PAIR,
+}
+# The smallest key of a mechanism where kernels are not what has it: the library has no ML-KEM-512.
+_LIBRARY_SMALLEST = {ck.CKM_ML_KEM_KEY_PAIR_GEN: 1184, ck.CKM_ML_KEM: 1184}
 
 
 class Kernels(Protocol):
@@ -67,6 +74,12 @@ class Kernels(Protocol):
 
     def derive(self, mechanism: int, parameter: Any, key: Key, length: int) -> bytearray | None:
         """Return a shared secret, or `length` bytes derived from it, or None."""
+
+    def encapsulate(self, key: Key) -> tuple[bytearray, bytes] | None:
+        """Return a shared secret and its ciphertext under an ML-KEM key, or None."""
+
+    def decapsulate(self, key: Key, ciphertext: memoryview) -> bytearray | None:
+        """Return the secret in a ciphertext, or None."""
 
     def key_capsule(self, key: Key) -> object | None:
         """Return the kernels' form of a key, or None."""
@@ -213,11 +226,24 @@ class Engine:
 
     def mechanisms(self) -> Mapping[int, tuple[int, int, int]]:
         """Return type → (smallest key, largest key, flags) of the table, less what nothing here computes."""
-        return {
-            row.type: (row.min_key, row.max_key, (row.functions & ~self._lacking(row.type)) | row.flags)
-            for row in ROWS.values()
-            if row.family != "vendor"
-        }
+        offered = {}
+        for row in ROWS.values():
+            functions = row.functions & ~self._lacking(row.type)
+            if row.family != "vendor" and functions:
+                offered[row.type] = self._smallest(row), row.max_key, functions | row.flags
+        return offered
+
+    def _smallest(self, row: Row) -> int:
+        smallest = _LIBRARY_SMALLEST.get(row.type, row.min_key)
+        if smallest == row.min_key or (self.kernels is not None and self._served(row)):
+            return row.min_key
+        return smallest
+
+    def _served(self, row: Row) -> bool:
+        """Tell whether the kernels have every function of a row."""
+        assert self.kernels is not None
+        flags = (1 << bit for bit in range(row.functions.bit_length()))
+        return all(self.kernels.serves(flag, row.type) for flag in flags if row.functions & flag)
 
     def _lacking(self, mechanism: int) -> int:
         """Return the functions of a mechanism that neither families nor kernels have."""
@@ -389,7 +415,7 @@ class Engine:
         from ferrohsm_adapters.software import ml_kem
 
         checked_row(mechanism, Function.ENCAPSULATE)
-        return ml_kem.encapsulate(public, attributes)
+        return ml_kem.encapsulate(public, attributes, self.kernels)
 
     async def decapsulate(
         self, mechanism: Mechanism, private: Key, ciphertext: memoryview, attributes: Attributes
@@ -398,7 +424,7 @@ class Engine:
         from ferrohsm_adapters.software import ml_kem
 
         checked_row(mechanism, Function.DECAPSULATE)
-        return ml_kem.decapsulate(private, ciphertext, attributes)
+        return ml_kem.decapsulate(private, ciphertext, attributes, self.kernels)
 
     async def random(self, length: int) -> bytes:
         """Return bytes of the kernel's generator."""

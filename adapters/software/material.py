@@ -16,7 +16,7 @@ from ferrohsm.mechanisms import HMAC_KEY_TYPES, SECRET_MAX_BYTES
 Bytes = bytes | bytearray
 
 AES_LENGTHS = (16, 24, 32)
-_LATTICE_KEY_TYPES = (ck.CKK_ML_DSA, ck.CKK_ML_KEM)
+_POSTQUANTUM_KEY_TYPES = (ck.CKK_ML_DSA, ck.CKK_ML_KEM, ck.CKK_SLH_DSA)
 _FFC_KEY_TYPES = (ck.CKK_DSA, ck.CKK_DH, ck.CKK_X9_42_DH)
 _EC_KEY_TYPES = (ck.CKK_EC, ck.CKK_EC_EDWARDS, ck.CKK_EC_MONTGOMERY)
 _LENGTHS = {
@@ -140,10 +140,10 @@ def complete(attributes: Attributes) -> Attributes:
         from ferrohsm_adapters.software import ec_material
 
         return (ec_material.complete_public if public else ec_material.complete_private)(key_type, attributes)
-    if key_type in _LATTICE_KEY_TYPES:
-        from ferrohsm_adapters.software import lattice_material as lattice
+    if key_type in _POSTQUANTUM_KEY_TYPES:
+        from ferrohsm_adapters.software import postquantum_material as postquantum
 
-        return (lattice.complete_public if public else lattice.complete_private)(key_type, attributes)
+        return (postquantum.complete_public if public else postquantum.complete_private)(key_type, attributes)
     if key_type in _FFC_KEY_TYPES:
         from ferrohsm_adapters.software import ffc_material as ffc
 
@@ -158,11 +158,10 @@ def public_half(key: Key) -> Attributes:
         made: Attributes = {
             type: octets(key.attributes, type) for type in (ck.CKA_MODULUS, ck.CKA_PUBLIC_EXPONENT)
         }
-    elif key_type in _LATTICE_KEY_TYPES:
-        from ferrohsm_adapters.software import lattice_material
+    elif key_type in _POSTQUANTUM_KEY_TYPES:
+        from ferrohsm_adapters.software import postquantum_material
 
-        made = lattice_material.public_attributes(lattice_material.private_key(key).public_key())
-        made[ck.CKA_PARAMETER_SET] = octets(key.attributes, ck.CKA_PARAMETER_SET)
+        made = postquantum_material.public_half(key)
     elif key_type in _FFC_KEY_TYPES:
         from ferrohsm_adapters.software import ffc_material
 
@@ -194,10 +193,10 @@ def private_key_info(key: Key) -> bytearray:
         from ferrohsm_adapters.software import ec_material
 
         private = ec_material.private_key(key)
-    elif key_type in _LATTICE_KEY_TYPES:
-        from ferrohsm_adapters.software import lattice_material
+    elif key_type in _POSTQUANTUM_KEY_TYPES:
+        from ferrohsm_adapters.software import postquantum_material
 
-        private = lattice_material.private_key(key)
+        return postquantum_material.private_key_info(key)
     elif key_type in _FFC_KEY_TYPES:
         from ferrohsm_adapters.software import ffc_material
 
@@ -214,6 +213,10 @@ def from_private_key_info(info: Bytes, attributes: Attributes) -> Attributes:
     from cryptography.hazmat.primitives.serialization import load_der_private_key
 
     key_type = number(attributes, ck.CKA_KEY_TYPE)
+    if key_type in _POSTQUANTUM_KEY_TYPES:
+        from ferrohsm_adapters.software import postquantum_material
+
+        return postquantum_material.unwrapped(info, key_type)
     if key_type in _FFC_KEY_TYPES:
         from ferrohsm_adapters.software import ffc_material
 
@@ -230,9 +233,7 @@ def from_private_key_info(info: Bytes, attributes: Attributes) -> Attributes:
 
         return rsa_material.private_attributes(private)
     if type(private).__name__.startswith(("MLDSA", "MLKEM")):
-        from ferrohsm_adapters.software import lattice_material
-
-        return lattice_material.private_attributes(key_type, private, attributes)
+        raise WrappedKeyInvalid("the wrapped key is of another type")
     if type(private).__name__.startswith(("DSA", "DH")):
         from ferrohsm_adapters.software import ffc_material
 

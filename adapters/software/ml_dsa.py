@@ -1,7 +1,7 @@
 """ML-DSA, pure and prehashed (PKCS#11 3.2, "ML-DSA"; FIPS 204).
 
-The engine signs the representative mu, so data may come in parts. Its signatures are hedged; that a
-deterministic one is required is refused.
+The library signs the representative mu, so data may come in parts. Its signatures are hedged: that a
+deterministic one is required is refused. Kernels with libcrypto 3.5 are asked before and have both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ferrohsm.errors import (
 )
 from ferrohsm.mechanisms import Row, hash_of_digest
 from ferrohsm.parameters import Mechanism, SignContext
-from ferrohsm_adapters.software import lattice_material
+from ferrohsm_adapters.software import postquantum_material
 from ferrohsm_adapters.software.operation import EngineOperation
 
 _PREHASHED = 1  # the domain separator of FIPS 204, algorithm 4
@@ -143,10 +143,10 @@ def begin(function: int, row: Row, mechanism: Mechanism, key: Key) -> Signature:
         raise MechanismParamInvalid("a context has at most 255 bytes")
     signing = function == Function.SIGN
     if signing and parameter.hedge not in (ck.CKH_HEDGE_PREFERRED, ck.CKH_HEDGE_REQUIRED):
-        raise MechanismParamInvalid("the engine makes hedged signatures only")
-    parsed = lattice_material.private_key(key) if signing else lattice_material.public_key(key)
+        raise MechanismParamInvalid("the library makes hedged signatures only")
+    parsed = postquantum_material.private_key(key) if signing else postquantum_material.public_key(key)
     public = parsed.public_key() if signing else parsed
-    size = lattice_material.set_of(key.attributes).output
+    size = postquantum_material.set_of(key.attributes).output
     made = DigestSignature if row.single_part else Signature
     return made(parsed, _message(row, mechanism, parameter, public), size)
 
@@ -160,7 +160,7 @@ def _message(row: Row, mechanism: Mechanism, parameter: SignContext, public: Any
     if name not in _ARCS:
         raise MechanismParamInvalid("no hash that HashML-DSA is defined with")
     raw = public.public_bytes_raw()
-    head = lattice_material.tr(raw) + bytes((_PREHASHED, len(parameter.context))) + parameter.context
+    head = postquantum_material.tr(raw) + bytes((_PREHASHED, len(parameter.context))) + parameter.context
     head += _OID_PREFIX + bytes((_ARCS[name],))
     if row.hash is not None:
         return Prehash(name, head)

@@ -1,7 +1,7 @@
 """Generating key pairs.
 
-PKCS#11 3.2, "PKCS #1 RSA key pair generation", "Elliptic Curve key pair generation", "ML-DSA", "ML-KEM". The
-kernels make those of RSA and EC where there are kernels: no part of the private key becomes a Python number
+PKCS#11 3.2, "PKCS #1 RSA key pair generation", "Elliptic Curve key pair generation", "ML-DSA", "ML-KEM",
+"SLH-DSA". The kernels make those that they have: no part of the private key becomes a Python number
 on that way. Else the library does.
 """
 
@@ -37,10 +37,13 @@ def generate_pair(row: Row, public: Attributes, kernels: Kernels | None) -> tupl
         template: Attributes = {ck.CKA_MODULUS_BITS: ulong(bits), ck.CKA_PUBLIC_EXPONENT: exponent}
         made = _from_kernels(row, template, kernels)
         return made if made is not None else rsa_material.generate(bits, exponent)
-    if row.family == "lattice":
-        from ferrohsm_adapters.software import lattice_material
+    if row.family == "postquantum":
+        from ferrohsm_adapters.software import postquantum_material
 
-        return lattice_material.generate(lattice_material.set_of(public))
+        chosen = postquantum_material.set_of(public)
+        sized: Attributes = {ck.CKA_PARAMETER_SET: ulong(chosen.type)}
+        pair = None if kernels is None else kernels.generate_key_pair(row.type, sized)
+        return postquantum_material.generate(chosen, pair)
     if row.family in ("dsa", "dh"):
         from ferrohsm_adapters.software import ffc_material
 

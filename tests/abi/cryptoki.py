@@ -243,7 +243,7 @@ class Cryptoki:
         self("C_GetAttributeValue", session, handle, place, 1)
         return bytes(memory)
 
-    def whole(self, function: str, session: int, *arguments: Any, room: int = 8192) -> bytes:
+    def whole(self, function: str, session: int, *arguments: Any, room: int = 65536) -> bytes:
         """Call a function that puts out bytes, with room enough."""
         memory, length = (c_ubyte * room)(), c_ulong(room)
         self(function, session, *arguments, memory, length)

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from engine_support import Driver, private_template, secret_template, step, ulong
+from engine_support import POSTQUANTUM, Driver, private_template, secret_template, step, ulong
 from vector_files import records, root
 
 from ferrohsm import constants as ck
@@ -71,7 +71,7 @@ def test_ml_kem_refusals(driver: Driver) -> None:
         with pytest.raises(errors.EncryptedDataLenRange):
             decapsulated(driver, private, bytes(length))
     for attributes, error in (
-        (private_of(ck.CKK_ML_KEM, ck.CKP_ML_KEM_512, seed), errors.ParameterSetNotSupported),
+        (private_of(ck.CKK_ML_KEM, 77, seed), errors.ParameterSetNotSupported),
         (private_of(ck.CKK_ML_KEM, ck.CKP_ML_KEM_768, seed[:-1]), errors.AttributeValueInvalid),
         (private_of(ck.CKK_ML_KEM, ck.CKP_ML_KEM_768, b""), errors.TemplateIncomplete),
         (
@@ -168,8 +168,15 @@ def test_prehashed(driver: Driver, pair: tuple[Key, Key], name: str) -> None:
 def test_ml_dsa_parameters(driver: Driver, pair: tuple[Key, Key]) -> None:
     public, private = pair
     driver.verify(ck.CKM_ML_DSA, public, b"data", driver.sign(ck.CKM_ML_DSA, private, b"data"))
+    deterministic = SignContext(ck.CKH_DETERMINISTIC_REQUIRED, b"")
+    if driver.native and POSTQUANTUM:
+        made = [driver.sign(ck.CKM_ML_DSA, private, b"data", deterministic) for _ in range(2)]
+        assert made[0] == made[1]
+        driver.verify(ck.CKM_ML_DSA, public, b"data", made[0])
+    else:
+        with pytest.raises(errors.MechanismParamInvalid):
+            driver.sign(ck.CKM_ML_DSA, private, b"data", deterministic)
     for parameter in (
-        SignContext(ck.CKH_DETERMINISTIC_REQUIRED, b""),
         SignContext(99, b""),
         SignContext(ck.CKH_HEDGE_REQUIRED, bytes(256)),
     ):

@@ -43,6 +43,17 @@ cdef extern from "kernel.h" nogil:
         CK_ULONG ulContextDataLen
         CK_BYTE *pContextData
 
+    ctypedef struct CK_SIGN_ADDITIONAL_CONTEXT:
+        CK_ULONG hedgeVariant
+        CK_BYTE *pContext
+        CK_ULONG ulContextLen
+
+    ctypedef struct CK_HASH_SIGN_ADDITIONAL_CONTEXT:
+        CK_ULONG hedgeVariant
+        CK_BYTE *pContext
+        CK_ULONG ulContextLen
+        CK_ULONG hash
+
     ctypedef struct CK_ECDH1_DERIVE_PARAMS:
         CK_ULONG kdf
         CK_ULONG ulSharedDataLen
@@ -55,13 +66,18 @@ cdef extern from "kernel.h" nogil:
     CK_ATTRIBUTE_TYPE CKA_CLASS, CKA_KEY_TYPE, CKA_VALUE, CKA_VALUE_LEN, CKA_MODULUS, CKA_MODULUS_BITS
     CK_ATTRIBUTE_TYPE CKA_PUBLIC_EXPONENT, CKA_PRIVATE_EXPONENT, CKA_PRIME_1, CKA_PRIME_2, CKA_EXPONENT_1
     CK_ATTRIBUTE_TYPE CKA_EXPONENT_2, CKA_COEFFICIENT, CKA_EC_PARAMS, CKA_EC_POINT
+    CK_ATTRIBUTE_TYPE CKA_PARAMETER_SET, CKA_SEED
+    CK_RV CKR_ATTRIBUTE_VALUE_INVALID
     CK_FLAGS CKF_DECRYPT, CKF_DERIVE
 
     const char *FERRO_KERNEL_CAPSULE
 
+    ctypedef struct ferro_parameter_set:
+        uint16_t output_length
     ctypedef struct ferro_kernel_key:
         uint32_t epoch
         int kind
+        const ferro_parameter_set *set
     ctypedef struct ferro_kernel_op:
         pass
     ctypedef struct ferro_kernel_attribute:
@@ -105,6 +121,12 @@ cdef extern from "kernel.h" nogil:
     uint32_t ferro_current_epoch()
     size_t ferro_objects_count()
     CK_RV ferro_enter()
+
+    int FERRO_SHARED_SECRET
+    CK_RV ferro_postquantum_value(const ferro_kernel_key *, int, uint8_t *, size_t *)
+    CK_RV ferro_postquantum_check(const ferro_kernel_key *)
+    CK_RV ferro_encapsulate(const ferro_kernel_key *, uint8_t *, uint8_t *)
+    CK_RV ferro_decapsulate(const ferro_kernel_key *, const uint8_t *, size_t, uint8_t *)
 
     ctypedef struct ferro_arena_status:
         size_t mapped

@@ -41,7 +41,7 @@ def generate_key(CK_MECHANISM_TYPE mechanism, attributes) -> dict[int, bytes | b
 def generate_key_pair(CK_MECHANISM_TYPE mechanism, public):
     """Return (public, private) attributes of a new pair; None when not served.
 
-    `public` holds ``CKA_MODULUS_BITS`` and ``CKA_PUBLIC_EXPONENT``, or ``CKA_EC_PARAMS``. Secret
+    `public` holds ``CKA_MODULUS_BITS`` and ``CKA_PUBLIC_EXPONENT``, ``CKA_EC_PARAMS`` or ``CKA_PARAMETER_SET``. Secret
     values are bytearrays. ``CKA_EC_POINT`` is an OCTET STRING for EC, plain bytes for other curves.
     """
     return make(mechanism, public)

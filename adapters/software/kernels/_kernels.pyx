@@ -11,11 +11,11 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndS
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from ferrohsm import errors
-from ferrohsm.parameters import Ctr, Ecdh1, EdDsa, Gcm, RsaOaep, RsaPss
+from ferrohsm.parameters import Ctr, Ecdh1, EdDsa, Gcm, RsaOaep, RsaPss, SignContext
 
 include "_ck.pxi"
 
@@ -32,8 +32,9 @@ _CACHED = "ferrohsm.kernel"
 cdef tuple MATERIAL = (
     CKA_CLASS, CKA_KEY_TYPE, CKA_VALUE, CKA_MODULUS, CKA_PUBLIC_EXPONENT, CKA_PRIVATE_EXPONENT, CKA_PRIME_1,
     CKA_PRIME_2, CKA_EXPONENT_1, CKA_EXPONENT_2, CKA_COEFFICIENT, CKA_EC_PARAMS, CKA_EC_POINT,
+    CKA_PARAMETER_SET, CKA_SEED,
 )
-cdef tuple TEMPLATE = (CKA_VALUE_LEN, CKA_MODULUS_BITS, CKA_PUBLIC_EXPONENT, CKA_EC_PARAMS)
+cdef tuple TEMPLATE = (CKA_VALUE_LEN, CKA_MODULUS_BITS, CKA_PUBLIC_EXPONENT, CKA_EC_PARAMS, CKA_PARAMETER_SET)
 cdef frozenset OPEN = frozenset((CKA_MODULUS, CKA_PUBLIC_EXPONENT, CKA_EC_PARAMS, CKA_EC_POINT))
 
 
@@ -48,6 +49,7 @@ include "_parameters.pxi"
 include "_keys.pxi"
 include "_operation.pxi"
 include "_generation.pxi"
+include "_postquantum.pxi"
 
 
 def capsule():

@@ -8,6 +8,8 @@ ctypedef union Structure:
     CK_RSA_PKCS_OAEP_PARAMS oaep
     CK_EDDSA_PARAMS eddsa
     CK_ECDH1_DERIVE_PARAMS ecdh
+    CK_SIGN_ADDITIONAL_CONTEXT context
+    CK_HASH_SIGN_ADDITIONAL_CONTEXT hash_context
     CK_ULONG number
 
 
@@ -72,6 +74,15 @@ cdef Packed pack(CK_MECHANISM_TYPE mechanism, object parameter):
         p.parameter.ecdh.pSharedData = p.hold(parameter.shared_data, &p.parameter.ecdh.ulSharedDataLen)
         p.parameter.ecdh.pPublicData = p.hold(parameter.public_data, &p.parameter.ecdh.ulPublicDataLen)
         p.mechanism.ulParameterLen = sizeof(CK_ECDH1_DERIVE_PARAMS)
+    elif kind is SignContext and parameter.hash is None:
+        p.parameter.context.hedgeVariant = parameter.hedge
+        p.parameter.context.pContext = p.hold(parameter.context, &p.parameter.context.ulContextLen)
+        p.mechanism.ulParameterLen = sizeof(CK_SIGN_ADDITIONAL_CONTEXT)
+    elif kind is SignContext:
+        p.parameter.hash_context.hedgeVariant = parameter.hedge
+        p.parameter.hash_context.pContext = p.hold(parameter.context, &p.parameter.hash_context.ulContextLen)
+        p.parameter.hash_context.hash = parameter.hash
+        p.mechanism.ulParameterLen = sizeof(CK_HASH_SIGN_ADDITIONAL_CONTEXT)
     elif kind is int:
         p.parameter.number = parameter
         p.mechanism.ulParameterLen = sizeof(CK_ULONG)

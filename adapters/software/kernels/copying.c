@@ -45,6 +45,7 @@ CK_RV ferro_op_copy(const ferro_kernel_op *op, ferro_kernel_op **copy)
     made->salt = op->salt;
     made->hash = op->hash;
     made->mgf = op->mgf;
+    made->deterministic = op->deterministic;
     if (op->key != NULL) {
         ferro_key_retain(op->key);
         made->key = op->key;

@@ -90,6 +90,10 @@ CK_RV ferro_hash_finish(ferro_kernel_op *op, uint8_t *out, size_t *out_length)
         *out_length = ferro_digest_size((ferro_digest)op->sha->digest);
         return op->sha->final(op->sha, out) ? CKR_OK : CKR_FUNCTION_FAILED;
     }
+    if (op->row->digest == DIGEST_SHAKE128 || op->row->digest == DIGEST_SHAKE256) {
+        *out_length = ferro_digest_size((ferro_digest)op->row->digest);
+        return EVP_DigestFinalXOF(op->md, out, *out_length) ? CKR_OK : ferro_failed(CKR_FUNCTION_FAILED);
+    }
     if (!EVP_DigestFinal_ex(op->md, out, &made))
         return ferro_failed(CKR_FUNCTION_FAILED);
     *out_length = made;

@@ -28,6 +28,8 @@ static const digest_row digest_rows[DIGESTS] = {
     [DIGEST_SHA3_256] = {"SHA3-256", 32, CKM_SHA3_256, CKG_MGF1_SHA3_256, CKD_SHA3_256_KDF},
     [DIGEST_SHA3_384] = {"SHA3-384", 48, CKM_SHA3_384, CKG_MGF1_SHA3_384, CKD_SHA3_384_KDF},
     [DIGEST_SHA3_512] = {"SHA3-512", 64, CKM_SHA3_512, CKG_MGF1_SHA3_512, CKD_SHA3_512_KDF},
+    [DIGEST_SHAKE128] = {"SHAKE-128", 32, CK_UNAVAILABLE_INFORMATION, 0, 0},
+    [DIGEST_SHAKE256] = {"SHAKE-256", 64, CK_UNAVAILABLE_INFORMATION, 0, 0},
 };
 
 static const char *const cipher_names[CIPHERS][3] = {
@@ -181,7 +183,7 @@ ferro_digest ferro_digest_of_mechanism(CK_MECHANISM_TYPE mechanism)
     int i;
 
     for (i = 0; i < DIGESTS; i++)
-        if (digest_rows[i].mechanism == mechanism)
+        if (digest_rows[i].mechanism == mechanism && mechanism != CK_UNAVAILABLE_INFORMATION)
             return (ferro_digest)i;
     return DIGEST_NONE;
 }

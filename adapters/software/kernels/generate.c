@@ -15,6 +15,7 @@ enum {
     PARTS = 10,
     ROOM = 12 * 1024, /* bytes: the parts of the largest RSA key */
     ROOM_CURVE = 512, /* bytes: those of a key of any curve */
+    ROOM_POSTQUANTUM = 8 * 1024, /* ML-DSA-87: 2592 + 4896 + 32 */
     SMALLEST_RSA = 1024,
     LARGEST_RSA = 8192,
     LARGEST_SECRET = 4096,
@@ -269,6 +270,45 @@ static CK_RV generate_curve(made *m, const ferro_kernel_material *material, ferr
     return ok ? CKR_OK : ferro_failed(CKR_FUNCTION_FAILED);
 }
 
+#if FERRO_POSTQUANTUM
+/* The parameter set of a template, NULL for one that is not known. */
+static const ferro_parameter_set *set_of(CK_MECHANISM_TYPE mechanism, const ferro_kernel_material *material)
+{
+    CK_KEY_TYPE type = mechanism == CKM_ML_DSA_KEY_PAIR_GEN ? CKK_ML_DSA
+                       : mechanism == CKM_ML_KEM_KEY_PAIR_GEN ? CKK_ML_KEM : CKK_SLH_DSA;
+    CK_ULONG number;
+
+    return ferro_attribute_ulong(material, CKA_PARAMETER_SET, &number) == 0
+               ? ferro_parameter_set_find(type, number) : NULL;
+}
+
+/* libcrypto's `part` of a key as an attribute of `length` bytes. */
+static int append_part(made *m, int open, CK_ATTRIBUTE_TYPE type, const EVP_PKEY *pkey, const char *part, size_t length)
+{
+    uint8_t *value = append(m, open, type, length);
+    size_t size = 0;
+
+    return value != NULL && EVP_PKEY_get_octet_string_param(pkey, part, value, length, &size) && size == length;
+}
+
+/* ML-DSA, ML-KEM and SLH-DSA: the parameter set says everything. */
+static CK_RV generate_postquantum(made *m, const ferro_parameter_set *set)
+{
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(ferro_library(), set->name, NULL);
+    EVP_PKEY *pkey = NULL;
+    int ok;
+
+    ok = context != NULL && EVP_PKEY_keygen_init(context) > 0 && EVP_PKEY_generate(context, &pkey) > 0
+         && append_part(m, 1, CKA_VALUE, pkey, OSSL_PKEY_PARAM_PUB_KEY, set->public_length)
+         && (set->seed_length == 0
+             || append_part(m, 0, CKA_SEED, pkey, OSSL_PKEY_PARAM_ML_DSA_SEED, set->seed_length))
+         && append_part(m, 0, CKA_VALUE, pkey, OSSL_PKEY_PARAM_PRIV_KEY, set->private_length);
+    EVP_PKEY_free(pkey);
+    EVP_PKEY_CTX_free(context);
+    return ok ? CKR_OK : ferro_failed(CKR_FUNCTION_FAILED);
+}
+#endif
+
 static CK_RV fill(made *m, CK_MECHANISM_TYPE mechanism, const ferro_kernel_material *material)
 {
     switch (mechanism) {
@@ -284,6 +324,14 @@ static CK_RV fill(made *m, CK_MECHANISM_TYPE mechanism, const ferro_kernel_mater
         return generate_curve(m, material, CURVE_EDWARDS);
     case CKM_EC_MONTGOMERY_KEY_PAIR_GEN:
         return generate_curve(m, material, CURVE_MONTGOMERY);
+#if FERRO_POSTQUANTUM
+    case CKM_ML_DSA_KEY_PAIR_GEN:
+    case CKM_ML_KEM_KEY_PAIR_GEN:
+    case CKM_SLH_DSA_KEY_PAIR_GEN: {
+        const ferro_parameter_set *set = set_of(mechanism, material);
+        return set != NULL ? generate_postquantum(m, set) : CKR_FUNCTION_NOT_SUPPORTED;
+    }
+#endif
     default:
         return CKR_FUNCTION_NOT_SUPPORTED;
     }
@@ -301,6 +349,10 @@ static made *room_for(CK_MECHANISM_TYPE mechanism, const ferro_kernel_material *
         return make(1, 0, length);
     case CKM_RSA_PKCS_KEY_PAIR_GEN:
         return make(PARTS, PARTS, ROOM);
+    case CKM_ML_DSA_KEY_PAIR_GEN:
+    case CKM_ML_KEM_KEY_PAIR_GEN:
+    case CKM_SLH_DSA_KEY_PAIR_GEN:
+        return make(2, 1, ROOM_POSTQUANTUM);
     default:
         return make(2, 2, ROOM_CURVE);
     }

@@ -26,6 +26,8 @@ typedef enum {
     DIGEST_SHA3_256,
     DIGEST_SHA3_384,
     DIGEST_SHA3_512,
+    DIGEST_SHAKE128, /* these two as long as FIPS 204 and 205 have them for what is hashed first */
+    DIGEST_SHAKE256,
     DIGESTS
 } ferro_digest;
 
@@ -74,9 +76,48 @@ int ferro_curve_point(const ferro_curve *curve, const uint8_t *value, size_t len
 /* A public key from an encoded point; NULL when it is not on the curve. */
 EVP_PKEY *ferro_curve_public(const ferro_curve *curve, const uint8_t *point, size_t length);
 
+/* ---- Post-quantum parameter sets (parameter_sets.c) ---- */
+
+/* libcrypto has them from 3.5 on, unless it was configured without one of the three. */
+#if OPENSSL_VERSION_NUMBER >= 0x30500000L && !defined(OPENSSL_NO_ML_DSA) && !defined(OPENSSL_NO_ML_KEM) \
+    && !defined(OPENSSL_NO_SLH_DSA)
+#define FERRO_POSTQUANTUM 1
+#else
+#define FERRO_POSTQUANTUM 0
+#endif
+
+typedef struct ferro_parameter_set {
+    CK_KEY_TYPE type;
+    CK_ULONG number;         /* CKP_* */
+    const char *name;        /* libcrypto's */
+    uint16_t public_length;  /* all lengths in bytes */
+    uint16_t private_length; /* of the expanded private key */
+    uint16_t seed_length;    /* 0: keys of this type have no CKA_SEED */
+    uint16_t output_length;  /* of a signature or a ciphertext */
+} ferro_parameter_set;
+
+enum { FERRO_SHARED_SECRET = 32 /* bytes: of every ML-KEM */, FERRO_TR = 64 /* bytes: digest of an ML-DSA key */ };
+
+/* NULL for a set that is not known. */
+const ferro_parameter_set *ferro_parameter_set_find(CK_KEY_TYPE type, CK_ULONG number);
+#if FERRO_POSTQUANTUM
+/* The set's signature, fetched at its first use and kept; NULL when libcrypto does not have it. */
+EVP_SIGNATURE *ferro_evp_signature(const ferro_parameter_set *set);
+#endif
+
 /* ---- Keys (keys.c) ---- */
 
-typedef enum { KEY_NONE, KEY_SECRET, KEY_RSA, KEY_EC, KEY_EDWARDS, KEY_MONTGOMERY } ferro_key_kind;
+typedef enum {
+    KEY_NONE,
+    KEY_SECRET,
+    KEY_RSA,
+    KEY_EC,
+    KEY_EDWARDS,
+    KEY_MONTGOMERY,
+    KEY_ML_DSA,
+    KEY_ML_KEM,
+    KEY_SLH_DSA
+} ferro_key_kind;
 
 enum { IDLE_OPS = 4 };
 
@@ -92,6 +133,8 @@ struct ferro_kernel_key {
     size_t size;              /* KEY_RSA: bytes of the modulus */
     size_t bits;              /* KEY_RSA: bits of the modulus */
     const ferro_curve *curve; /* KEY_EC, KEY_EDWARDS, KEY_MONTGOMERY */
+    const ferro_parameter_set *set; /* KEY_ML_DSA, KEY_ML_KEM, KEY_SLH_DSA */
+    uint8_t tr[FERRO_TR];     /* KEY_ML_DSA: what every signature begins with; public */
     ferro_mutex lock;         /* guards `idle` */
     ferro_kernel_op *idle;    /* operations that are over and keep their contexts */
     unsigned idle_count;
@@ -144,6 +187,7 @@ struct ferro_kernel_op {
     size_t salt;   /* RSA PSS */
     int8_t hash;   /* RSA PSS and OAEP: ferro_digest */
     int8_t mgf;
+    uint8_t deterministic; /* ML-DSA and SLH-DSA */
     uint8_t *gathered; /* input that can only be used whole, in the secret zone */
     size_t gathered_length, gathered_room;
     ferro_kernel_op *idle_next;
@@ -171,6 +215,7 @@ struct ferro_family {
 };
 
 extern const ferro_family ferro_digests, ferro_macs, ferro_ciphers, ferro_gcm, ferro_rsa, ferro_ecdsa, ferro_eddsa;
+extern const ferro_family ferro_message_signatures; /* where FERRO_POSTQUANTUM */
 
 CK_RV ferro_begin(CK_FLAGS function, const CK_MECHANISM *mechanism, ferro_kernel_key *key, ferro_kernel_op **op);
 int ferro_multi_part(const ferro_kernel_op *op);
@@ -218,6 +263,17 @@ void ferro_objects_watch_forks(void);
 CK_RV ferro_objects_start(void);
 void ferro_fork_child(void);
 void ferro_stop(void);
+
+/* ---- Post-quantum keys (postquantum.c); CKR_FUNCTION_NOT_SUPPORTED where not FERRO_POSTQUANTUM ---- */
+
+CK_RV ferro_postquantum_load(ferro_kernel_key *key, const ferro_kernel_material *material, int is_private);
+/* The bytes of the public key, or for `is_private` of the expanded private one. `*length` is the room, then the size. */
+CK_RV ferro_postquantum_value(const ferro_kernel_key *key, int is_private, uint8_t *out, size_t *length);
+/* Whether the parts of a private key belong together: CKR_OK or CKR_ATTRIBUTE_VALUE_INVALID. */
+CK_RV ferro_postquantum_check(const ferro_kernel_key *key);
+/* ML-KEM; `ciphertext` has the set's output_length, `secret` FERRO_SHARED_SECRET. */
+CK_RV ferro_encapsulate(const ferro_kernel_key *key, uint8_t *ciphertext, uint8_t *secret);
+CK_RV ferro_decapsulate(const ferro_kernel_key *key, const uint8_t *ciphertext, size_t length, uint8_t *secret);
 
 /* ---- Agreement, generation, random ---- */
 

@@ -208,6 +208,10 @@ static CK_RV parse(ferro_kernel_key *key, const ferro_kernel_material *material)
     case CKK_EC_EDWARDS:
     case CKK_EC_MONTGOMERY:
         return load_curve(key, material, class == CKO_PRIVATE_KEY);
+    case CKK_ML_DSA:
+    case CKK_ML_KEM:
+    case CKK_SLH_DSA:
+        return ferro_postquantum_load(key, material, class == CKO_PRIVATE_KEY);
     default:
         return CKR_FUNCTION_NOT_SUPPORTED;
     }
