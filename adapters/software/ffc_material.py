@@ -20,7 +20,7 @@ from ferrohsm.errors import (
     TemplateIncomplete,
     WrappedKeyInvalid,
 )
-from ferrohsm_adapters.software.der import OCTET_STRING, SEQUENCE, encode
+from ferrohsm_adapters.software.der import OCTET_STRING, SEQUENCE, Malformed, element, encode
 from ferrohsm_adapters.software.material import Bytes, number, octets, public_info
 from ferrohsm_adapters.software.operation import wipe
 
@@ -69,9 +69,27 @@ def load_public(attributes: Any, value: int) -> Any:
     from cryptography.hazmat.primitives.serialization import load_der_public_key
 
     silence()
+    return load_der_public_key(_info(attributes, value))
+
+
+def _info(attributes: Any, value: int) -> bytes:
+    """Return the SubjectPublicKeyInfo of a public value.
+
+    The library would write a Diffie-Hellman key of a group that it knows as one of X9.42.
+    """
     bits = encode(_BIT_STRING, b"\0" + _integer(value))
-    info = encode(SEQUENCE, _algorithm(_kind(attributes), attributes) + bits)
-    return load_der_public_key(info)
+    return encode(SEQUENCE, _algorithm(_kind(attributes), attributes) + bits)
+
+
+def private_key_info(key: Key) -> bytearray:
+    """Return a private key as PKCS#8 PrivateKeyInfo, with the identifier of its own type."""
+    return _private_info(_kind(key.attributes), key.attributes)
+
+
+def _private_info(kind: Kind, attributes: Any) -> bytearray:
+    value = int.from_bytes(octets(attributes, ck.CKA_VALUE), "big")
+    inner = encode(OCTET_STRING, _integer(value))
+    return bytearray(encode(SEQUENCE, _integer(0) + _algorithm(kind, attributes) + inner))
 
 
 def _load_private(kind: Kind, attributes: Any) -> Any:
@@ -82,8 +100,7 @@ def _load_private(kind: Kind, attributes: Any) -> Any:
     bound = ck.CKA_SUBPRIME if ck.CKA_SUBPRIME in kind.parameters else ck.CKA_PRIME
     if not 0 < value < int.from_bytes(octets(attributes, bound), "big") - (bound == ck.CKA_PRIME):
         raise ValueError("no private value")
-    inner = encode(OCTET_STRING, _integer(value))
-    info = bytearray(encode(SEQUENCE, _integer(0) + _algorithm(kind, attributes) + inner))
+    info = _private_info(kind, attributes)
     try:
         return load_der_private_key(info, None)
     finally:
@@ -116,11 +133,12 @@ def order_length(key: Key) -> int:
 def complete_public(key_type: int, attributes: Attributes) -> Attributes:
     """Check a public key that is brought in and return what it lacks."""
     _check_size(attributes)
+    value = int.from_bytes(octets(attributes, ck.CKA_VALUE), "big")
     try:
-        public = load_public(attributes, int.from_bytes(octets(attributes, ck.CKA_VALUE), "big"))
+        load_public(attributes, value)
     except ValueError:
         raise AttributeValueInvalid("this is no public key of its type") from None
-    return public_info(attributes, _info(public))
+    return public_info(attributes, _info(attributes, value))
 
 
 def complete_private(key_type: int, attributes: Attributes) -> Attributes:
@@ -130,7 +148,7 @@ def complete_private(key_type: int, attributes: Attributes) -> Attributes:
         private = _load_private(_kind(attributes), attributes)
     except ValueError:
         raise AttributeValueInvalid("this is no private key of its type") from None
-    return public_info(attributes, _info(private.public_key()))
+    return public_info(attributes, _info(attributes, private.public_key().public_numbers().y))
 
 
 def _check_size(attributes: Any) -> None:
@@ -141,6 +159,8 @@ def _check_size(attributes: Any) -> None:
 
 def generate_pair(key_type: int, public: Attributes) -> tuple[Attributes, Attributes]:
     """Return the attributes that a new pair adds; the parameters are those of the public key's template."""
+    from cryptography.exceptions import InternalError
+
     silence()
     kind = KINDS[key_type]
     given = {**public, ck.CKA_KEY_TYPE: key_type.to_bytes(8, "little")}
@@ -149,9 +169,10 @@ def generate_pair(key_type: int, public: Attributes) -> tuple[Attributes, Attrib
     try:
         private = _parameters(key_type, p, q, g).generate_private_key()
         shared: Attributes = {part: octets(given, part) for part in kind.parameters}
-        shared[ck.CKA_PUBLIC_KEY_INFO] = _info(private.public_key())
         numbers = private.private_numbers()
-    except ValueError:
+        shared[ck.CKA_PUBLIC_KEY_INFO] = _info(given, numbers.public_numbers.y)
+    except (ValueError, InternalError):
+        # The second is what the library says of a subprime whose length no standard has.
         raise DomainParamsInvalid("no parameters of this key type") from None
     value = _octets(numbers.public_numbers.y)
     added: Attributes = {ck.CKA_VALUE: value, ck.CKA_PUBLIC_KEY_INFO: shared[ck.CKA_PUBLIC_KEY_INFO]}
@@ -197,27 +218,39 @@ def generate_parameters(key_type: int, attributes: Attributes) -> Attributes:
     return {_P: _octets(found.p), _G: _octets(found.g)}
 
 
-def unwrapped(key_type: int | None, private: Any) -> Attributes:
-    """Return the attributes of an unwrapped private key, whose type must be the one asked for."""
+def unwrapped(key_type: int | None, private: Any, info: Bytes) -> Attributes:
+    """Return the attributes of an unwrapped private key, whose type must be the one asked for.
+
+    What type it is the identifier in `info` says, not the library: it gives a key of a group that it knows
+    its subprime.
+    """
     numbers = private.private_numbers()
     of = numbers.public_numbers.parameter_numbers
-    q = getattr(of, "q", None)
-    found = (
-        ck.CKK_DSA
-        if type(private).__name__.startswith("DSA")
-        else ck.CKK_DH
-        if q is None
-        else ck.CKK_X9_42_DH
-    )
-    if found != key_type:
+    found = next((kind for kind in KINDS.values() if kind.identifier == _identifier(info)), None)
+    if found is None or found.key_type != key_type:
         raise WrappedKeyInvalid("the wrapped key is of another type")
     made: Attributes = {_P: _octets(of.p), _G: _octets(of.g), ck.CKA_VALUE: bytearray(_octets(numbers.x))}
-    if q is not None:
-        made[_Q] = _octets(q)
-    if found == ck.CKK_DH:
+    if _Q in found.parameters:
+        if not of.q:
+            raise WrappedKeyInvalid("no subprime in the wrapped key")
+        made[_Q] = _octets(of.q)
+    if found.key_type == ck.CKK_DH:
         made[ck.CKA_VALUE_BITS] = numbers.x.bit_length().to_bytes(8, "little")
-    made[ck.CKA_PUBLIC_KEY_INFO] = _info(private.public_key())
+    typed = {**made, ck.CKA_KEY_TYPE: found.key_type.to_bytes(8, "little")}
+    made[ck.CKA_PUBLIC_KEY_INFO] = _info(typed, numbers.public_numbers.y)
     return made
+
+
+def _identifier(info: Bytes) -> bytes:
+    """Return the identifier of the algorithm in a PrivateKeyInfo that the library has read, in DER."""
+    try:
+        _, start, _ = element(info, 0)
+        _, _, version = element(info, start)
+        _, algorithm, _ = element(info, version)
+        _, _, end = element(info, algorithm)
+    except Malformed:
+        return b""
+    return bytes(info[algorithm:end])
 
 
 def public_attributes(key: Key) -> Attributes:
@@ -230,12 +263,6 @@ def public_attributes(key: Key) -> Attributes:
 
 def _octets(value: int) -> bytes:
     return value.to_bytes((value.bit_length() + 7) // 8 or 1, "big")
-
-
-def _info(public: Any) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    return cast("bytes", public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 def silence() -> None:

@@ -200,7 +200,7 @@ def private_key_info(key: Key) -> bytearray:
     elif key_type in _FFC_KEY_TYPES:
         from ferrohsm_adapters.software import ffc_material
 
-        private = ffc_material.private_key(key)
+        return ffc_material.private_key_info(key)
     else:
         raise KeyNotWrappable
     return bytearray(private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
@@ -237,7 +237,7 @@ def from_private_key_info(info: Bytes, attributes: Attributes) -> Attributes:
     if type(private).__name__.startswith(("DSA", "DH")):
         from ferrohsm_adapters.software import ffc_material
 
-        return ffc_material.unwrapped(key_type, private)
+        return ffc_material.unwrapped(key_type, private, info)
     from ferrohsm_adapters.software import ec_material
 
     if key_type not in _EC_KEY_TYPES:
