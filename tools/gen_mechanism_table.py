@@ -5,7 +5,8 @@ python tools/gen_mechanism_table.py --check  # fail when it is stale
 
 What others have stands in tools/facts/peer-mechanisms.json, as ``C_GetMechanismList`` of the module told it,
 or its sources where it could not be installed; where known answers come from in
-tools/facts/known-answers.json.
+tools/facts/known-answers.json; with whom each was exchanged in both directions in
+tools/facts/both-directions.json, which tests/interop compares with what it did.
 """
 
 from __future__ import annotations
@@ -39,15 +40,20 @@ HEAD = """\
 kernels have libcrypto 3.5 or newer. "Kernels" compute without the interpreter on the private libcrypto,
 "library" is `cryptography`; "kernels 3.5" need that version (the wheels have it; Debian 12 has 3.0, Debian 13
 3.5), and what they alone have is not in the list of a slot without it. Every line is exercised by
-`tests/mechanisms/test_every_mechanism.py` through the C functions; the last column names published known
-answers that are run besides. Conditions and limits are in [mechanisms.md](mechanisms.md).
+`tests/mechanisms/test_every_mechanism.py` through the C functions. "Both ways with" names independent code
+with which it was exchanged in both directions: what this module makes the other accepts, and the other way
+round (`tests/interop`; "Python" is its hashlib, hmac and integers). "Known answers" names published ones that
+are run besides. Both columns are made of what the tests record and compare. Conditions and limits are in
+[mechanisms.md](mechanisms.md).
+
+{both} have a peer to exchange with, {known} have published known answers, {neither} have neither.
 
 How many others have, and how many of theirs are here:
 
 {peers}
 
-| mechanism | keys | functions | engine | also in | known answers |
-|---|---|---|---|---|---|
+| mechanism | keys | functions | engine | also in | both ways with | known answers |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -69,6 +75,7 @@ def page() -> str:
     """Return the whole page."""
     peers = json.loads((FACTS / "peer-mechanisms.json").read_text(encoding="utf-8"))
     answers = json.loads((FACTS / "known-answers.json").read_text(encoding="utf-8"))
+    ways = json.loads((FACTS / "both-directions.json").read_text(encoding="utf-8"))
     kernels, newer = _kernels(KERNELS.read_text(encoding="utf-8"))
     names = {ck.name("CKM", type): row for type, row in ROWS.items()}
     head = HEAD.format(
@@ -76,9 +83,13 @@ def page() -> str:
         weak=sum(row.weak for row in ROWS.values()),
         newer=sum(_engine(name, row, kernels, newer) == "kernels 3.5" for name, row in names.items()),
         peers="\n".join(_peer(peer, set(names)) for peer in peers),
+        both=len(set(names) & set(ways)),
+        known=sum(bool(_known(name, answers)) for name in names),
+        neither=sum(name not in ways and not _known(name, answers) for name in names),
     )
     engines = {name: _engine(name, row, kernels, newer) for name, row in names.items()}
-    return head + "".join(_line(name, row, engines[name], peers, answers) for name, row in names.items())
+    lines = (_line(name, row, engines[name], peers, ways, answers) for name, row in names.items())
+    return head + "".join(lines)
 
 
 def _kernels(source: str) -> tuple[set[str], set[str]]:
@@ -96,6 +107,10 @@ def _engine(name: str, row: Row, kernels: set[str], newer: set[str]) -> str:
     return "kernels 3.5" if only else "kernels 3.5, library"
 
 
+def _known(name: str, answers: dict[str, str]) -> str:
+    return "; ".join(source for pattern, source in answers.items() if re.fullmatch(pattern, name))
+
+
 def _peer(peer: dict[str, object], ours: set[str]) -> str:
     theirs = set(map(str, peer["mechanisms"]))  # type: ignore[call-overload]
     missing = sorted(theirs - ours)
@@ -103,15 +118,23 @@ def _peer(peer: dict[str, object], ours: set[str]) -> str:
     return count + (f"; not: {', '.join(f'`{name}`' for name in missing)}" if missing else "")
 
 
-def _line(name: str, row: Row, engine: str, peers: list[dict[str, object]], answers: dict[str, str]) -> str:
+def _line(
+    name: str,
+    row: Row,
+    engine: str,
+    peers: list[dict[str, object]],
+    ways: dict[str, dict[str, list[str]]],
+    answers: dict[str, str],
+) -> str:
     keys = ", ".join(ck.name("CKK", key).removeprefix("CKK_") for key in row.key_types) or "-"
     if row.key_types and len(row.key_types) > 6:
         keys = f"{len(row.key_types)} types of secret keys"
     functions = ", ".join(text for flag, text in FUNCTIONS.items() if row.functions & flag)
     also = ", ".join(str(peer["short"]) for peer in peers if name in peer["mechanisms"])  # type: ignore[operator]
-    known = "; ".join(source for pattern, source in answers.items() if re.fullmatch(pattern, name))
+    both, known = ", ".join(ways.get(name, ())), _known(name, answers)
     weak = " (weak)" if row.weak else ""
-    return f"| `{name}`{weak} | {keys} | {functions} | {engine} | {also or '-'} | {known or '-'} |\n"
+    cells = (f"`{name}`{weak}", keys, functions, engine, also or "-", both or "-", known or "-")
+    return f"| {' | '.join(cells)} |\n"
 
 
 if __name__ == "__main__":
