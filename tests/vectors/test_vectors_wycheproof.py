@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_support import Driver, secret_template, ulong
+from engine_support import POSTQUANTUM, Driver, secret_template, step, ulong
 from ferrohsm_adapters.software.der import element
 
 from ferrohsm import constants as ck
 from ferrohsm import errors
 from ferrohsm.adapters import Key
 from ferrohsm.mechanisms import HASHES
-from ferrohsm.parameters import Ccm, Ecdh1, Gcm, RsaOaep, RsaPss
+from ferrohsm.parameters import Ccm, Ecdh1, Gcm, Mechanism, RsaOaep, RsaPss, SignContext
 
 CHECKOUT = os.environ.get("WYCHEPROOF")
 if not CHECKOUT:
@@ -62,7 +62,7 @@ def run(name: str, attempt: Callable[[Case, Case], bool | None], *, refused: flo
     tried = refusals = 0
     for group, case in cases(name):
         tried += 1
-        where = f"{name} {case['tcId']}: {case['comment']} {case['flags']}"
+        where = f"{name} {case['tcId']}: {case.get('comment')} {case.get('flags')}"
         try:
             good = attempt(group, case)
         except REFUSALS:
@@ -353,3 +353,104 @@ def test_rsa_signing(driver: Driver, name: str) -> None:
         return driver.sign(mechanism, keys[group["privateKey"]], unhex(case, "msg")) == unhex(case, "sig")
 
     run(name, attempt, refused=0.5)
+
+
+ML_KEM = {512: ck.CKP_ML_KEM_512, 768: ck.CKP_ML_KEM_768, 1024: ck.CKP_ML_KEM_1024}
+ML_DSA = {44: ck.CKP_ML_DSA_44, 65: ck.CKP_ML_DSA_65, 87: ck.CKP_ML_DSA_87}
+PUBLIC, PRIVATE = ck.CKO_PUBLIC_KEY, ck.CKO_PRIVATE_KEY
+
+
+def kernels_only(driver: Driver, size: int = 512) -> None:
+    if size == 512 and not (driver.native and POSTQUANTUM):
+        pytest.skip("only kernels with libcrypto 3.5 have it")
+
+
+def dsa_key(driver: Driver, kind: int, size: int, part: int, value: bytes) -> Key:
+    return key_of(driver, kind, ck.CKK_ML_DSA, {ck.CKA_PARAMETER_SET: ulong(ML_DSA[size]), part: value})
+
+
+def kem_key(driver: Driver, kind: int, size: int, part: int, value: bytes) -> Key:
+    return key_of(driver, kind, ck.CKK_ML_KEM, {ck.CKA_PARAMETER_SET: ulong(ML_KEM[size]), part: value})
+
+
+def shared(driver: Driver, private: Key, ciphertext: bytes) -> bytes:
+    mechanism, template = Mechanism(ck.CKM_ML_KEM), secret_template()
+    made = step(driver.engine.decapsulate(mechanism, private, memoryview(ciphertext), template))
+    return bytes(made[ck.CKA_VALUE])
+
+
+@pytest.mark.parametrize("size", ML_DSA)
+@pytest.mark.parametrize("form", ["seed", "noseed"])
+def test_ml_dsa_signing(driver: Driver, size: int, form: str) -> None:
+    """Deterministic signatures, which the library does not make, by seeds and by expanded keys."""
+    kernels_only(driver)
+    part, name = (ck.CKA_SEED, "privateSeed") if form == "seed" else (ck.CKA_VALUE, "privateKey")
+
+    def attempt(group: Case, case: Case) -> bool | None:
+        if "msg" not in case or "Randomized" in case["flags"]:
+            return None  # mu is given, or randomness: neither is in PKCS#11
+        private = dsa_key(driver, PRIVATE, size, part, bytearray(unhex(group, name)))
+        context = SignContext(ck.CKH_DETERMINISTIC_REQUIRED, bytes.fromhex(case.get("ctx", "")))
+        return driver.sign(ck.CKM_ML_DSA, private, unhex(case, "msg"), context) == unhex(case, "sig")
+
+    run(f"mldsa_{size}_sign_{form}_test.json", attempt, refused=0.2)
+
+
+@pytest.mark.parametrize("size", ML_DSA)
+def test_ml_dsa_verification(driver: Driver, size: int) -> None:
+    def attempt(group: Case, case: Case) -> bool:
+        public = dsa_key(driver, PUBLIC, size, ck.CKA_VALUE, unhex(group, "publicKey"))
+        context = SignContext(ck.CKH_HEDGE_PREFERRED, bytes.fromhex(case.get("ctx", "")))
+        driver.verify(ck.CKM_ML_DSA, public, unhex(case, "msg"), unhex(case, "sig"), context)
+        return True
+
+    run(f"mldsa_{size}_verify_test.json", attempt, refused=0.05)
+
+
+@pytest.mark.parametrize("size", ML_KEM)
+def test_ml_kem(driver: Driver, size: int) -> None:
+    kernels_only(driver, size)
+
+    def attempt(group: Case, case: Case) -> bool:
+        private = kem_key(driver, PRIVATE, size, ck.CKA_SEED, bytearray(unhex(case, "seed")))
+        return shared(driver, private, unhex(case, "c")) == unhex(case, "K")
+
+    run(f"mlkem_{size}_test.json", attempt)
+
+
+@pytest.mark.parametrize("size", ML_KEM)
+def test_ml_kem_expanded(driver: Driver, size: int) -> None:
+    kernels_only(driver)
+
+    def attempt(group: Case, case: Case) -> bool:
+        private = kem_key(driver, PRIVATE, size, ck.CKA_VALUE, bytearray(unhex(case, "dk")))
+        return shared(driver, private, unhex(case, "c")) == unhex(case, "K")
+
+    run(f"mlkem_{size}_semi_expanded_decaps_test.json", attempt)
+
+
+@pytest.mark.parametrize("size", ML_KEM)
+def test_ml_kem_public_keys(driver: Driver, size: int) -> None:
+    kernels_only(driver, size)
+
+    def attempt(group: Case, case: Case) -> bool:
+        public = kem_key(driver, PUBLIC, size, ck.CKA_VALUE, unhex(case, "ek"))
+        mechanism = Mechanism(ck.CKM_ML_KEM)
+        ciphertext, _ = step(driver.engine.encapsulate(mechanism, public, secret_template()))
+        return len(ciphertext) == len(unhex(case, "c"))
+
+    run(f"mlkem_{size}_encaps_test.json", attempt)
+
+
+@pytest.mark.parametrize("size", ML_KEM)
+def test_ml_kem_seeds_and_what_they_expand_to(driver: Driver, size: int) -> None:
+    kernels_only(driver)
+
+    def attempt(group: Case, case: Case) -> bool:
+        seed, value = bytearray(unhex(case, "seed")), bytearray(unhex(case, "dk"))
+        attributes = {ck.CKA_PARAMETER_SET: ulong(ML_KEM[size]), ck.CKA_SEED: seed, ck.CKA_VALUE: value}
+        both = key_of(driver, PRIVATE, ck.CKK_ML_KEM, attributes)
+        public = kem_key(driver, PUBLIC, size, ck.CKA_VALUE, unhex(case, "ek"))
+        return bool(both.attributes[ck.CKA_PUBLIC_KEY_INFO] == public.attributes[ck.CKA_PUBLIC_KEY_INFO])
+
+    run(f"mlkem_{size}_keygen_seed_test.json", attempt)
