@@ -114,6 +114,9 @@ enum {
     STEP = 32,
     KEPT_BYTES = 16384,            /* bound of a thread's free blocks, for each class */
     KEPT_BLOCKS = 32,
+    KEPT_SECRET_BYTES = 4096,      /* the same in the secret zone, whose blocks are kept for the smaller classes */
+    KEPT_SECRET_BLOCKS = 16,
+    LARGEST_KEPT_SECRET = 1024,
     LARGE_HEADER = 64
 };
 
@@ -142,10 +145,12 @@ typedef struct {
     uint8_t class_of[SPANS];
 } region;
 
-/* A thread's own free blocks of the engine zone, so that most calls take no lock. */
-typedef struct {
-    free_block *free[CLASSES];
-    uint16_t count[CLASSES];
+/* A thread's own free blocks, wiped as all free ones are, so that most calls take no lock. */
+typedef struct pocket {
+    free_block *free[ZONES][CLASSES];
+    uint8_t count[ZONES][CLASSES];
+    atomic_size_t in_use; /* what its thread took of the secret zone, less what it gave back; written by it alone */
+    struct pocket *previous, *next;
 } pocket;
 
 typedef struct {
@@ -160,6 +165,8 @@ static region *regions[REGIONS];
 static atomic_size_t region_count;
 static region *filling[ZONES];
 static uint8_t class_by_step[LARGEST / STEP + 1];
+static uint8_t kept[ZONES][CLASSES]; /* blocks in a pocket at most; 0: they go straight to the shelf */
+static pocket *pockets;
 static size_t mapped, locked;
 static atomic_size_t in_use;
 static int lock_refused, started;
@@ -266,21 +273,24 @@ static void shelf_put(uint8_t zone, uint8_t class, void *block)
     shelves[zone][class].free = b;
 }
 
-static unsigned kept(uint8_t class)
+static unsigned kept_of(uint8_t zone, uint8_t class)
 {
-    unsigned n = KEPT_BYTES / class_size[class];
+    unsigned bytes = zone == SECRET ? KEPT_SECRET_BYTES : KEPT_BYTES;
+    unsigned most = zone == SECRET ? KEPT_SECRET_BLOCKS : KEPT_BLOCKS, n = bytes / class_size[class];
 
-    return n > KEPT_BLOCKS ? KEPT_BLOCKS : n < 2 ? 2 : n;
+    if (zone == SECRET && class_size[class] > LARGEST_KEPT_SECRET)
+        return 0;
+    return n > most ? most : n < 2 ? 2 : n;
 }
 
-static void pocket_spill(pocket *p, uint8_t class, unsigned leave)
+static void pocket_spill(pocket *p, uint8_t zone, uint8_t class, unsigned leave)
 {
     ferro_mutex_lock(&lock);
-    while (p->count[class] > leave) {
-        free_block *b = p->free[class];
-        p->free[class] = b->next;
-        p->count[class]--;
-        shelf_put(ENGINE, class, b);
+    while (p->count[zone][class] > leave) {
+        free_block *b = p->free[zone][class];
+        p->free[zone][class] = b->next;
+        p->count[zone][class]--;
+        shelf_put(zone, class, b);
     }
     ferro_mutex_unlock(&lock);
 }
@@ -288,13 +298,23 @@ static void pocket_spill(pocket *p, uint8_t class, unsigned leave)
 static void pocket_end(void *value)
 {
     pocket *p = value;
-    unsigned i;
+    uint8_t zone, class;
 
     if (p == NULL || p == POCKET_GONE)
         return;
     mine = POCKET_GONE;
-    for (i = 0; i < CLASSES; i++)
-        pocket_spill(p, (uint8_t)i, 0);
+    for (zone = 0; zone < ZONES; zone++)
+        for (class = 0; class < CLASSES; class++)
+            pocket_spill(p, zone, class, 0);
+    ferro_mutex_lock(&lock);
+    if (p->previous != NULL)
+        p->previous->next = p->next;
+    else
+        pockets = p->next;
+    if (p->next != NULL)
+        p->next->previous = p->previous;
+    atomic_fetch_add_explicit(&in_use, atomic_load_explicit(&p->in_use, memory_order_relaxed), memory_order_relaxed);
+    ferro_mutex_unlock(&lock);
     ferro_free(p);
 }
 
@@ -303,33 +323,91 @@ static pocket *pocket_make(void)
     pocket *p;
 
     ferro_mutex_lock(&lock);
-    p = shelf_take(ENGINE, class_for(sizeof(*p)));
+    if ((p = shelf_take(ENGINE, class_for(sizeof(*p)))) != NULL) {
+        memset(p, 0, sizeof(*p));
+        p->next = pockets;
+        if (pockets != NULL)
+            pockets->previous = p;
+        pockets = p;
+    }
     ferro_mutex_unlock(&lock);
     if (p == NULL)
         return NULL;
-    memset(p, 0, sizeof(*p));
     mine = p;
     ferro_thread_hook_set(&pockets_end, p);
     return p;
 }
 
-static void *pocket_fill(pocket *p, uint8_t class)
+/* The calling thread's pocket, or NULL. */
+static pocket *pocket_of_thread(void)
 {
-    unsigned n = (kept(class) + 1) / 2;
+    pocket *p = mine;
+
+    if (p == NULL)
+        return pocket_make();
+    return p == POCKET_GONE ? NULL : p;
+}
+
+static void *pocket_fill(pocket *p, uint8_t zone, uint8_t class)
+{
+    unsigned n = (kept[zone][class] + 1u) / 2;
     void *block;
 
     ferro_mutex_lock(&lock);
-    block = shelf_take(ENGINE, class);
-    while (block != NULL && --n > 0) {
-        free_block *more = shelf_take(ENGINE, class);
+    block = shelf_take(zone, class);
+    while (block != NULL && n-- > 1) {
+        free_block *more = shelf_take(zone, class);
         if (more == NULL)
             break;
-        more->next = p->free[class];
-        p->free[class] = more;
-        p->count[class]++;
+        more->next = p->free[zone][class];
+        p->free[zone][class] = more;
+        p->count[zone][class]++;
     }
     ferro_mutex_unlock(&lock);
     return block;
+}
+
+static void *pocket_take(pocket *p, uint8_t zone, uint8_t class)
+{
+    free_block *block;
+
+    if (p == NULL || kept[zone][class] == 0) {
+        ferro_mutex_lock(&lock);
+        block = shelf_take(zone, class);
+        ferro_mutex_unlock(&lock);
+        return block;
+    }
+    if ((block = p->free[zone][class]) == NULL)
+        return pocket_fill(p, zone, class);
+    p->free[zone][class] = block->next;
+    p->count[zone][class]--;
+    block->next = NULL;
+    return block;
+}
+
+static void pocket_put(pocket *p, uint8_t zone, uint8_t class, void *block)
+{
+    if (p == NULL || kept[zone][class] == 0) {
+        ferro_mutex_lock(&lock);
+        shelf_put(zone, class, block);
+        ferro_mutex_unlock(&lock);
+        return;
+    }
+    if (p->count[zone][class] >= kept[zone][class])
+        pocket_spill(p, zone, class, kept[zone][class] / 2u);
+    ((free_block *)block)->next = p->free[zone][class];
+    p->free[zone][class] = block;
+    p->count[zone][class]++;
+}
+
+/* Count blocks of the secret zone; whoever has a pocket counts in it, where nobody else writes. */
+static void count_in_use(pocket *p, size_t change)
+{
+    if (p == NULL)
+        atomic_fetch_add_explicit(&in_use, change, memory_order_relaxed);
+    else
+        atomic_store_explicit(&p->in_use, atomic_load_explicit(&p->in_use, memory_order_relaxed) + change,
+                              memory_order_relaxed);
 }
 
 static void *large_alloc(size_t size, uint8_t zone)
@@ -390,6 +468,10 @@ int ferro_arena_start(void)
                 class++;
             class_by_step[step] = (uint8_t)class;
         }
+        for (class = 0; class < CLASSES; class++) {
+            kept[ENGINE][class] = (uint8_t)kept_of(ENGINE, (uint8_t)class);
+            kept[SECRET][class] = (uint8_t)kept_of(SECRET, (uint8_t)class);
+        }
         rc = region_add(ENGINE) == NULL ? -1 : ferro_thread_hook_make(&pockets_end, pocket_end);
         started = rc == 0;
     }
@@ -399,33 +481,16 @@ int ferro_arena_start(void)
 
 void *ferro_alloc(size_t size)
 {
-    pocket *p = mine;
-    free_block *block;
-    uint8_t class;
-
     if (size == 0)
         return NULL;
     if (size > LARGEST)
         return large_alloc(size, ENGINE);
-    class = class_for(size);
-    if (p == NULL)
-        p = pocket_make();
-    if (p == NULL || p == POCKET_GONE) {
-        ferro_mutex_lock(&lock);
-        block = shelf_take(ENGINE, class);
-        ferro_mutex_unlock(&lock);
-        return block;
-    }
-    if ((block = p->free[class]) == NULL)
-        return pocket_fill(p, class);
-    p->free[class] = block->next;
-    p->count[class]--;
-    block->next = NULL;
-    return block;
+    return pocket_take(pocket_of_thread(), ENGINE, class_for(size));
 }
 
 void *ferro_secret_alloc(size_t size)
 {
+    pocket *p;
     uint8_t class;
     void *block;
 
@@ -434,11 +499,9 @@ void *ferro_secret_alloc(size_t size)
     if (size > LARGEST)
         return large_alloc(size, SECRET);
     class = class_for(size);
-    ferro_mutex_lock(&lock);
-    block = shelf_take(SECRET, class);
-    ferro_mutex_unlock(&lock);
-    if (block != NULL)
-        atomic_fetch_add_explicit(&in_use, class_size[class], memory_order_relaxed);
+    p = pocket_of_thread();
+    if ((block = pocket_take(p, SECRET, class)) != NULL)
+        count_in_use(p, class_size[class]);
     return block;
 }
 
@@ -456,20 +519,10 @@ void ferro_free(void *block)
     }
     class = r->class_of[(size_t)((unsigned char *)block - r->base) / SPAN];
     ferro_wipe(block, class_size[class]);
-    p = mine;
-    if (r->zone == SECRET || p == NULL || p == POCKET_GONE) {
-        ferro_mutex_lock(&lock);
-        shelf_put(r->zone, class, block);
-        ferro_mutex_unlock(&lock);
-        if (r->zone == SECRET)
-            atomic_fetch_sub_explicit(&in_use, class_size[class], memory_order_relaxed);
-        return;
-    }
-    if (p->count[class] >= kept(class))
-        pocket_spill(p, class, kept(class) / 2);
-    ((free_block *)block)->next = p->free[class];
-    p->free[class] = block;
-    p->count[class]++;
+    p = mine == POCKET_GONE ? NULL : mine;
+    if (r->zone == SECRET)
+        count_in_use(p, (size_t)0 - class_size[class]);
+    pocket_put(p, r->zone, class, block);
 }
 
 void *ferro_realloc(void *block, size_t size)
@@ -504,11 +557,15 @@ void *ferro_realloc(void *block, size_t size)
 
 void ferro_arena_read_status(ferro_arena_status *status)
 {
+    const pocket *p;
+
     ferro_mutex_lock(&lock);
     status->mapped = mapped;
     status->locked = locked;
-    ferro_mutex_unlock(&lock);
     status->in_use = atomic_load_explicit(&in_use, memory_order_relaxed);
+    for (p = pockets; p != NULL; p = p->next)
+        status->in_use += atomic_load_explicit(&p->in_use, memory_order_relaxed);
+    ferro_mutex_unlock(&lock);
 }
 
 void ferro_arena_require_lock(int required)
@@ -521,6 +578,11 @@ void ferro_arena_fork_child(void)
     size_t i, span, usable = SPAN - ferro_page_size();
 
     ferro_mutex_lock(&lock);
+    if (mine != NULL && mine != POCKET_GONE) {
+        /* The system has wiped these blocks, and the links in them. */
+        memset(mine->free[SECRET], 0, sizeof(mine->free[SECRET]));
+        memset(mine->count[SECRET], 0, sizeof(mine->count[SECRET]));
+    }
     locked = 0;
     lock_refused = 0;
     for (i = 0; i < atomic_load(&region_count) && !lock_refused; i++)

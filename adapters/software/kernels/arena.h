@@ -2,7 +2,8 @@
  * The arena: memory for everything that libcrypto and the kernels keep.
  *
  * Pages are locked when the limit allows, left out of core dumps, fenced with guard pages, and every
- * block is wiped in full when it is freed. There are two zones:
+ * block is wiped in full when it is freed. Each thread keeps a bounded number of free blocks for itself
+ * and gives them back when it ends. There are two zones:
  *
  *   ferro_alloc         for libcrypto and for contexts. A child of fork() has a copy of it, because
  *                       libcrypto's own static state points into it and could not be made anew;

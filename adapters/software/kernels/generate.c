@@ -5,7 +5,6 @@
  */
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
-#include <openssl/rand.h>
 #include <openssl/rsa.h>
 #include <string.h>
 
@@ -107,7 +106,7 @@ static CK_RV generate_secret(made *m, const ferro_kernel_material *material, int
         return aes ? CKR_ATTRIBUTE_VALUE_INVALID : CKR_KEY_SIZE_RANGE;
     if ((value = append(m, 0, CKA_VALUE, length)) == NULL)
         return CKR_HOST_MEMORY;
-    return RAND_priv_bytes_ex(ferro_library(), value, length, 0) > 0 ? CKR_OK : ferro_failed(CKR_RANDOM_NO_RNG);
+    return ferro_random_private(value, length);
 }
 
 static EVP_PKEY *generate_rsa_key(CK_ULONG bits, const BIGNUM *exponent)
@@ -225,49 +224,64 @@ static EVP_PKEY *generate_curve_key(const ferro_curve *curve)
 }
 
 /* The public point, inside an OCTET STRING for EC. */
-static int append_point(made *m, const ferro_curve *curve, const EVP_PKEY *pkey)
+static int append_point(made *m, const ferro_curve *curve, const uint8_t *bytes)
 {
     uint8_t point[LARGEST_POINT + 3];
-    size_t length = curve->public_length, header = 0;
+    size_t header = 0;
 
     if (curve->form == CURVE_WEIERSTRASS) {
         point[header++] = 0x04;
-        if (length >= 0x80)
+        if (curve->public_length >= 0x80)
             point[header++] = 0x81;
-        point[header++] = (uint8_t)length;
-        if (!EVP_PKEY_get_octet_string_param(pkey, OSSL_PKEY_PARAM_PUB_KEY, point + header, length, &length))
-            return 0;
-    } else if (!EVP_PKEY_get_raw_public_key(pkey, point, &length)) {
-        return 0;
+        point[header++] = (uint8_t)curve->public_length;
     }
-    return length == curve->public_length && append_bytes(m, 1, CKA_EC_POINT, point, header + length);
+    memcpy(point + header, bytes, curve->public_length);
+    return append_bytes(m, 1, CKA_EC_POINT, point, header + curve->public_length);
+}
+
+/* The way that every curve and every libcrypto knows. */
+static CK_RV generate_by_evp(const ferro_curve *curve, uint8_t *value, uint8_t *point)
+{
+    size_t length = curve->order_length, point_length = curve->public_length;
+    EVP_PKEY *pkey = generate_curve_key(curve);
+    BIGNUM *number = NULL;
+    int ok;
+
+    if (pkey == NULL)
+        return ferro_failed(CKR_FUNCTION_FAILED);
+    if (curve->form == CURVE_WEIERSTRASS)
+        ok = EVP_PKEY_get_octet_string_param(pkey, OSSL_PKEY_PARAM_PUB_KEY, point, point_length, &point_length)
+             && EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_PRIV_KEY, &number)
+             && BN_bn2binpad(number, value, (int)length) == (int)length;
+    else
+        ok = EVP_PKEY_get_raw_public_key(pkey, point, &point_length)
+             && EVP_PKEY_get_raw_private_key(pkey, value, &length) && length == curve->order_length;
+    BN_clear_free(number);
+    EVP_PKEY_free(pkey);
+    return ok && point_length == curve->public_length ? CKR_OK : ferro_failed(CKR_FUNCTION_FAILED);
 }
 
 static CK_RV generate_curve(made *m, const ferro_kernel_material *material, ferro_curve_form form)
 {
     const ferro_kernel_attribute *params = ferro_attribute(material, CKA_EC_PARAMS);
     const ferro_curve *curve;
-    EVP_PKEY *pkey;
-    uint8_t *value;
-    size_t length;
-    int ok;
+    uint8_t point[LARGEST_POINT], *value;
+    CK_RV rv;
 
     if (params == NULL)
         return CKR_TEMPLATE_INCOMPLETE;
     if ((curve = ferro_curve_find(params->value, params->length)) == NULL || curve->form != form)
         return CKR_FUNCTION_NOT_SUPPORTED;
-    if ((pkey = generate_curve_key(curve)) == NULL)
-        return ferro_failed(CKR_FUNCTION_FAILED);
-    ok = append_bytes(m, 1, CKA_EC_PARAMS, params->value, params->length) && append_point(m, curve, pkey)
-         && append_bytes(m, 0, CKA_EC_PARAMS, params->value, params->length);
-    length = curve->order_length;
-    if (ok && form == CURVE_WEIERSTRASS)
-        ok = append_number(m, 0, CKA_VALUE, pkey, OSSL_PKEY_PARAM_PRIV_KEY, length);
-    else if (ok)
-        ok = (value = append(m, 0, CKA_VALUE, length)) != NULL
-             && EVP_PKEY_get_raw_private_key(pkey, value, &length) && length == curve->order_length;
-    EVP_PKEY_free(pkey);
-    return ok ? CKR_OK : ferro_failed(CKR_FUNCTION_FAILED);
+    if (!append_bytes(m, 1, CKA_EC_PARAMS, params->value, params->length)
+        || !append_bytes(m, 0, CKA_EC_PARAMS, params->value, params->length)
+        || (value = append(m, 0, CKA_VALUE, curve->order_length)) == NULL)
+        return CKR_FUNCTION_FAILED;
+    rv = form == CURVE_WEIERSTRASS ? ferro_curve_generate(curve, value, point) : CKR_FUNCTION_NOT_SUPPORTED;
+    if (rv == CKR_FUNCTION_NOT_SUPPORTED)
+        rv = generate_by_evp(curve, value, point);
+    if (rv != CKR_OK)
+        return rv;
+    return append_point(m, curve, point) ? CKR_OK : CKR_FUNCTION_FAILED;
 }
 
 #if FERRO_POSTQUANTUM

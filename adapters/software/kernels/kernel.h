@@ -105,6 +105,12 @@ const ferro_parameter_set *ferro_parameter_set_find(CK_KEY_TYPE type, CK_ULONG n
 EVP_SIGNATURE *ferro_evp_signature(const ferro_parameter_set *set);
 #endif
 
+/* ---- New keys of a curve in Weierstrass form (curve_keys.c) ---- */
+
+/* Make one: the private value, as long as the order, and the encoded point. CKR_FUNCTION_NOT_SUPPORTED: not with this
+ * libcrypto, or not that curve. */
+CK_RV ferro_curve_generate(const ferro_curve *curve, uint8_t *value, uint8_t *point);
+
 /* ---- Keys (keys.c) ---- */
 
 typedef enum {
@@ -285,6 +291,8 @@ CK_RV ferro_derive_key(const CK_MECHANISM *mechanism, ferro_kernel_key *base, si
 CK_RV ferro_keep(const ferro_kernel_material *material, ferro_kernel_generated **kept);
 void ferro_generated_release(ferro_kernel_generated *generated);
 CK_RV ferro_random(void *out, size_t length);
+/* For what becomes a key: of the other generator. After ferro_enter. */
+CK_RV ferro_random_private(void *out, size_t length);
 CK_RV ferro_seed(const void *seed, size_t length);
 CK_RV ferro_random_start(void);
 /* Wipe what is kept ahead by every thread. */

@@ -1,7 +1,8 @@
 /*
- * Random bytes: small requests come out of a buffer that each thread fills from libcrypto's
- * generator; what is handed out is wiped in it. The buffers are dropped on seed and stop, and a
- * child of fork() finds them empty, because the system wipes their pages for it.
+ * Random bytes: small requests come out of buffers that each thread fills from libcrypto's two
+ * generators, one for what everybody may see and one for keys; what is handed out is wiped in them.
+ * The buffers are dropped on seed and stop, and a child of fork() finds them empty, because the
+ * system wipes their pages for it.
  */
 #include <openssl/err.h>
 #include <openssl/rand.h>
@@ -11,6 +12,9 @@
 
 enum { AHEAD = 4096, DIRECT = 1024 };
 
+/* The generators, whose outputs are kept apart. */
+enum { OPEN, PRIVATE, GENERATORS };
+
 /* In the secret zone: in a child `left` is 0. */
 typedef struct {
     size_t left; /* unused bytes, at the end */
@@ -19,7 +23,7 @@ typedef struct {
 
 typedef struct source {
     atomic_flag busy; /* its thread, or one that drops what it holds */
-    store *ahead;
+    store *ahead[GENERATORS]; /* made when first asked for */
     struct source *previous, *next;
 } source;
 
@@ -39,6 +43,15 @@ static void give(source *s)
     atomic_flag_clear_explicit(&s->busy, memory_order_release);
 }
 
+static void source_free(source *s)
+{
+    int which;
+
+    for (which = 0; which < GENERATORS; which++)
+        ferro_free(s->ahead[which]);
+    ferro_free(s);
+}
+
 static void source_end(void *value)
 {
     source *s = value;
@@ -54,8 +67,7 @@ static void source_end(void *value)
         s->next->previous = s->previous;
     ferro_mutex_unlock(&lock);
     mine = NULL;
-    ferro_free(s->ahead);
-    ferro_free(s);
+    source_free(s);
 }
 
 static source *source_make(void)
@@ -66,11 +78,6 @@ static source *source_make(void)
         return NULL;
     memset(s, 0, sizeof(*s));
     atomic_flag_clear(&s->busy);
-    if ((s->ahead = ferro_secret_alloc(sizeof(store))) == NULL) {
-        ferro_free(s);
-        return NULL;
-    }
-    s->ahead->left = 0;
     ferro_mutex_lock(&lock);
     s->next = sources;
     if (sources != NULL)
@@ -87,36 +94,70 @@ CK_RV ferro_random_start(void)
     return ferro_thread_hook_make(&ends, source_end) == 0 ? CKR_OK : CKR_HOST_MEMORY;
 }
 
-static CK_RV generate(void *out, size_t length)
+static CK_RV generate(int which, void *out, size_t length)
 {
-    return RAND_bytes_ex(ferro_library(), out, length, 0) > 0 ? CKR_OK : ferro_failed(CKR_RANDOM_NO_RNG);
+    int done = which == PRIVATE ? RAND_priv_bytes_ex(ferro_library(), out, length, 0)
+                                : RAND_bytes_ex(ferro_library(), out, length, 0);
+
+    return done > 0 ? CKR_OK : ferro_failed(CKR_RANDOM_NO_RNG);
+}
+
+/* With the source taken: see to it that so many bytes are there. */
+static CK_RV fill(source *s, int which, size_t length)
+{
+    store *ahead = s->ahead[which];
+    CK_RV rv;
+
+    if (ahead == NULL) {
+        if ((ahead = s->ahead[which] = ferro_secret_alloc(sizeof(store))) == NULL)
+            return CKR_HOST_MEMORY;
+        ahead->left = 0;
+    }
+    if (ahead->left >= length)
+        return CKR_OK;
+    ferro_wipe(ahead, sizeof(*ahead));
+    if ((rv = generate(which, ahead->bytes, AHEAD)) == CKR_OK)
+        ahead->left = AHEAD;
+    return rv;
+}
+
+static CK_RV hand_out(int which, void *out, size_t length)
+{
+    source *s = mine;
+    uint8_t *from;
+    CK_RV rv;
+
+    if (length == 0)
+        return CKR_OK;
+    if (length >= DIRECT || (s == NULL && (s = source_make()) == NULL))
+        return generate(which, out, length);
+    take(s);
+    if ((rv = fill(s, which, length)) == CKR_OK) {
+        from = s->ahead[which]->bytes + AHEAD - s->ahead[which]->left;
+        memcpy(out, from, length);
+        ferro_wipe(from, length);
+        s->ahead[which]->left -= length;
+    }
+    give(s);
+    return rv;
 }
 
 CK_RV ferro_random(void *out, size_t length)
 {
     CK_RV rv = ferro_enter();
-    source *s = mine;
-    uint8_t *from;
 
-    if (rv != CKR_OK || length == 0)
-        return rv;
-    if (length >= DIRECT || (s == NULL && (s = source_make()) == NULL))
-        return generate(out, length);
-    take(s);
-    if (s->ahead->left < length) {
-        ferro_wipe(s->ahead->bytes, AHEAD);
-        s->ahead->left = 0;
-        if ((rv = generate(s->ahead->bytes, AHEAD)) == CKR_OK)
-            s->ahead->left = AHEAD;
-    }
-    if (rv == CKR_OK) {
-        from = s->ahead->bytes + AHEAD - s->ahead->left;
-        memcpy(out, from, length);
-        ferro_wipe(from, length);
-        s->ahead->left -= length;
-    }
-    give(s);
-    return rv;
+    return rv != CKR_OK ? rv : hand_out(OPEN, out, length);
+}
+
+CK_RV ferro_random_private(void *out, size_t length) { return hand_out(PRIVATE, out, length); }
+
+static void drop(source *s)
+{
+    int which;
+
+    for (which = 0; which < GENERATORS; which++)
+        if (s->ahead[which] != NULL)
+            ferro_wipe(s->ahead[which], sizeof(*s->ahead[which]));
 }
 
 void ferro_random_drop(void)
@@ -126,7 +167,7 @@ void ferro_random_drop(void)
     ferro_mutex_lock(&lock);
     for (s = sources; s != NULL; s = s->next) {
         take(s);
-        ferro_wipe(s->ahead, sizeof(*s->ahead));
+        drop(s);
         give(s);
     }
     ferro_mutex_unlock(&lock);
@@ -154,15 +195,13 @@ void ferro_random_fork_child(void)
 
     for (sources = NULL; s != NULL; s = next) {
         next = s->next;
-        if (s != mine) {
-            ferro_free(s->ahead);
-            ferro_free(s);
-        }
+        if (s != mine)
+            source_free(s);
     }
     if (mine != NULL) {
         mine->previous = mine->next = NULL;
         atomic_flag_clear(&mine->busy);
-        ferro_wipe(mine->ahead, sizeof(*mine->ahead));
+        drop(mine);
         sources = mine;
     }
 }
