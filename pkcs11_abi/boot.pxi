@@ -40,6 +40,8 @@ cdef void attach_host(const ferro_host *host) noexcept nogil:
 
 ferro_sessions_prepare()
 ferro_decisions_prepare()
+ferro_handles_prepare()
+ferro_recipes_prepare()
 ferro_snapshots_prepare()
 ferro_finds_prepare()
 fill(&FUNCTIONS)

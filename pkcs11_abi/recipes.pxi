@@ -221,15 +221,17 @@ cdef object tell_core(
 
 cdef object bring_in_all(ferro_slot *slot):
     """Before a search: the core has to know what there is. What others go on making is not waited for."""
-    cdef CK_OBJECT_HANDLE last = ferro_handles_last()
-    cdef CK_OBJECT_HANDLE handle = ferro_draft_of_slot(slot.id, last)
+    cdef ferro_drafts_seen seen
+    cdef CK_OBJECT_HANDLE handle
+    ferro_drafts_mark(slot, &seen)
+    handle = ferro_draft_of_slot(slot.id, &seen)
     while handle != 0:
         try:
             bring_in(slot, handle)
         except HsmError as error:
             report(error)
         ferro_draft_settle(handle)  # one that the core does not take is not found
-        handle = ferro_draft_of_slot(slot.id, last)
+        handle = ferro_draft_of_slot(slot.id, &seen)
 
 
 # Learn.

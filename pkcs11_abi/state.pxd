@@ -369,6 +369,7 @@ cdef extern from "recipes.h" nogil:
     void ferro_recipe_keep(ferro_recipe *recipe, unsigned long long stamp)
     void ferro_recipe_release(ferro_recipe *recipe)
     unsigned long long ferro_recipe_ended()
+    void ferro_recipes_prepare()
     void ferro_recipes_forget_slot(const ferro_slot *slot)
     void ferro_recipes_fork_child()
 
@@ -388,8 +389,12 @@ cdef extern from "handles.h" nogil:
         ferro_recipe *recipe, ferro_kernel_generated *made, ferro_session *owner, CK_OBJECT_HANDLE **handles
     )
     ferro_draft *ferro_draft_find(CK_OBJECT_HANDLE handle, int *half, long long *oid, CK_SESSION_HANDLE *owner)
-    CK_OBJECT_HANDLE ferro_handles_last()
-    CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot, CK_OBJECT_HANDLE last)
+    ctypedef struct ferro_drafts_seen:
+        pass
+
+    void ferro_handles_prepare()
+    void ferro_drafts_mark(ferro_slot *slot, ferro_drafts_seen *seen)
+    CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot, ferro_drafts_seen *seen)
     int ferro_draft_settle(CK_OBJECT_HANDLE handle)
     int ferro_draft_destroy(ferro_slot *slot, CK_OBJECT_HANDLE handle)
     void ferro_draft_release(ferro_draft *draft)

@@ -1,4 +1,5 @@
 #include "decisions.h"
+#include "lanes.h"
 #include "lock.h"
 
 #include <string.h>
@@ -45,7 +46,10 @@ unsigned long long ferro_coarse_time(void)
 }
 
 /* All decisions about one handle stand in one shard. */
-static shard *shard_of(CK_OBJECT_HANDLE handle) { return &shards[handle % SHARDS]; }
+static shard *shard_of(CK_OBJECT_HANDLE handle)
+{
+    return &shards[(handle / FERRO_LANES + handle) % SHARDS]; /* a thread's new handles are FERRO_LANES apart */
+}
 
 void ferro_decision_release(ferro_decision *decision)
 {

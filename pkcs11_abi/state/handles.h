@@ -19,6 +19,9 @@ typedef struct ferro_target {
     int is_draft;             /* the core does not know it yet */
 } ferro_target;
 
+/* Once, before any other call. */
+void ferro_handles_prepare(void);
+
 /* The handle of an object, made if there is none; 0 when there is no memory. With `owner` it is a session object,
  * whose handle dies with the session. */
 CK_OBJECT_HANDLE ferro_handle_make(CK_SLOT_ID slot, long long oid, unsigned long long epoch, ferro_session *owner);
@@ -53,10 +56,14 @@ CK_RV ferro_draft_hand_out(ferro_recipe *recipe, ferro_kernel_generated *made, f
 /* The draft behind a handle with a reference of the caller's, or NULL; which half it is, its identity to be, and the
  * session that it belongs to. */
 ferro_draft *ferro_draft_find(CK_OBJECT_HANDLE handle, int *half, long long *oid, CK_SESSION_HANDLE *owner);
-/* The handle that was given out last. */
-CK_OBJECT_HANDLE ferro_handles_last(void);
-/* The handle of a slot's oldest draft if it is not newer than `last`, else 0. */
-CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot, CK_OBJECT_HANDLE last);
+/* A search of a slot begins: which drafts there are. One that is made from here on moves the slot's births. */
+typedef struct ferro_drafts_seen {
+    CK_OBJECT_HANDLE last[FERRO_HANDLE_PARTS];
+} ferro_drafts_seen;
+
+void ferro_drafts_mark(ferro_slot *slot, ferro_drafts_seen *seen);
+/* The handle of one of the slot's drafts that were there, the oldest of its maker's, or 0 when none is left. */
+CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot, ferro_drafts_seen *seen);
 /* The core has it. Returns 0 when the handle is gone meanwhile: then the core has to give it up again. */
 int ferro_draft_settle(CK_OBJECT_HANDLE handle);
 /* Destroy it if it is a draft of this slot; returns whether it was. */

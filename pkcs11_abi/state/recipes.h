@@ -24,6 +24,7 @@ enum {
 
 typedef struct ferro_recipe {
     _Atomic unsigned references;
+    struct ferro_recipe *original; /* of a lane's copy, which has a reference to it; else NULL */
     unsigned long long number; /* by which Python knows its side of it */
     ferro_slot *slot;
     CK_FLAGS function;
@@ -71,6 +72,9 @@ void ferro_recipe_release(ferro_recipe *recipe);
 
 /* The number of a recipe that nobody has any more, 0 when there is none: what Python has of it can go. */
 unsigned long long ferro_recipe_ended(void);
+
+/* Once, before any other call. */
+void ferro_recipes_prepare(void);
 
 void ferro_recipes_forget_base(CK_OBJECT_HANDLE base);
 void ferro_recipes_forget_slot(const ferro_slot *slot); /* NULL: all */

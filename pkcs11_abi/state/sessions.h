@@ -12,6 +12,7 @@
 
 #include "decisions.h"
 #include "finds.h"
+#include "lanes.h"
 #include "pkcs11.h"
 #include "slots.h"
 
@@ -55,12 +56,16 @@ typedef struct ferro_operation {
 
 enum { FERRO_REMOVED = 2 };
 
+/* The handle table is in so many parts. */
+enum { FERRO_HANDLE_PARTS = FERRO_LANES };
+
 typedef struct ferro_session {
     CK_SESSION_HANDLE handle;
     ferro_slot *slot;
     CK_FLAGS flags;
     void *core;                 /* the core's session, made at the first call that needs it; interpreter's lock */
-    struct ferro_handle *owned; /* handles of its session objects; the handle table's lock */
+    struct ferro_handle *owned[FERRO_HANDLE_PARTS]; /* handles of its session objects; the locks of the table's parts */
+    _Atomic unsigned owning;    /* in which parts it ever had one: bits */
     ferro_operation operations[FERRO_OPERATIONS];
     ferro_memo *memos[FERRO_OPERATIONS]; /* made at first use */
     unsigned token;             /* which of the slot's tokens it is with */

@@ -21,12 +21,21 @@ static ferro_slot *find(CK_SLOT_ID id)
     return slot;
 }
 
+/* On cache lines of its own. */
+static ferro_slot *make(void)
+{
+    char *room = calloc(1, sizeof(ferro_slot) + FERRO_CACHE_LINES);
+
+    return room == NULL ? NULL : (ferro_slot *)(void *)(room + FERRO_CACHE_LINES - (size_t)room % FERRO_CACHE_LINES);
+}
+
 static ferro_slot *obtain(CK_SLOT_ID id)
 {
     ferro_slot *slot = find(id);
 
-    if (slot == NULL && (slot = calloc(1, sizeof *slot)) != NULL) {
+    if (slot == NULL && (slot = make()) != NULL) {
         slot->id = id;
+        slot->searches = 1; /* after none was the first draft made */
         slot->login = FERRO_NOBODY;
         slot->epoch = 1;
         slot->next = first;
@@ -58,6 +67,20 @@ void ferro_slot_moved(ferro_slot *slot)
 }
 
 void ferro_slot_born(ferro_slot *slot) { atomic_fetch_add_explicit(&slot->births, 1, memory_order_acq_rel); }
+
+/* A search reads the births, counts itself in and looks into the table then, under the locks with which a draft was put
+ * there. Either it sees the draft, or the one who made the draft sees the search's number here. */
+void ferro_slot_draft_born(ferro_slot *slot)
+{
+    unsigned long long search = atomic_load(&slot->searches);
+
+    if (atomic_load(&slot->drafted) == search)
+        return;
+    ferro_slot_born(slot);
+    atomic_store(&slot->drafted, search);
+}
+
+void ferro_slot_look_for_drafts(ferro_slot *slot) { atomic_fetch_add(&slot->searches, 1); }
 
 void ferro_slot_behind(ferro_slot *slot, const ferro_kernel *kernel, const void *words)
 {

@@ -10,6 +10,7 @@
 
 #include "ferrohsm_kernel.h"
 #include "pkcs11.h"
+#include "lock.h"
 #include "ring.h"
 
 enum { FERRO_NOBODY = -1, FERRO_SO = 0, FERRO_USER = 1 };
@@ -49,8 +50,12 @@ typedef struct ferro_slot {
     char chain[32];
     struct ferro_slot *next;
     /* Moves with every object that this process makes, so that no search that is kept misses one. Written and read without
-     * a lock; it has to stay the last, for copies end before it. */
-    _Atomic unsigned long long births;
+     * a lock, like all that follows; copies end before it. */
+    _Alignas(FERRO_CACHE_LINES) _Atomic unsigned long long births;
+    /* Drafts come much more often than searches, so only the first one after the beginning of a search moves the births:
+     * the search that began last, and the last one after which they were moved. */
+    _Atomic unsigned long long searches;
+    _Atomic unsigned long long drafted;
 } ferro_slot;
 
 /* A slot as a scan found it. */
@@ -78,6 +83,10 @@ static inline unsigned long long ferro_slot_births(ferro_slot *slot)
 
 /* An object was made, and the one who asked for it has not been told yet. */
 void ferro_slot_born(ferro_slot *slot);
+/* The same for a draft, which is in the handle table by now. */
+void ferro_slot_draft_born(ferro_slot *slot);
+/* A search begins, which looks into the handle table after this. */
+void ferro_slot_look_for_drafts(ferro_slot *slot);
 
 static inline unsigned long long ferro_slot_epoch(ferro_slot *slot)
 {

@@ -1,5 +1,6 @@
 #include "snapshots.h"
 #include "decisions.h"
+#include "lanes.h"
 #include "lock.h"
 
 #include <stdatomic.h>
@@ -91,7 +92,10 @@ void ferro_snapshot_add(ferro_snapshot *snapshot, CK_ATTRIBUTE_TYPE type, CK_RV 
     snapshot->used += sizeof one + padded(length);
 }
 
-static shard *shard_of(CK_OBJECT_HANDLE handle) { return &shards[handle % SHARDS]; }
+static shard *shard_of(CK_OBJECT_HANDLE handle)
+{
+    return &shards[(handle / FERRO_LANES + handle) % SHARDS]; /* a thread's new handles are FERRO_LANES apart */
+}
 
 static place *set_of(shard *part, CK_OBJECT_HANDLE handle) { return part->places[handle / SHARDS % SETS]; }
 

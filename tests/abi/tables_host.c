@@ -411,6 +411,8 @@ int main(int argc, char **argv)
 
     ferro_sessions_prepare();
     ferro_decisions_prepare();
+    ferro_handles_prepare();
+    ferro_recipes_prepare();
     ferro_snapshots_prepare();
     ferro_finds_prepare();
     CHECK(ferro_slots_update(&view, 1, 0) == CKR_OK);

@@ -16,6 +16,7 @@ TABLES = (
     "decisions.c",
     "finds.c",
     "handles.c",
+    "lanes.c",
     "recipes.c",
     "sessions.c",
     "slots.c",
