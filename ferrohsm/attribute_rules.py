@@ -359,6 +359,27 @@ TABLES: dict[str, tuple[Row, ...]] = {
         (0x133, "ulong", 0x12, None, None),  # CKA_PRIME_BITS: generate required, create forbidden
         (0x134, "ulong", 0x12, None, None),  # CKA_SUBPRIME_BITS: generate required, create forbidden
     ),
+    "Common OTP key attributes": (
+        (0x220, "ulong", 0x0, b"\x00\x00\x00\x00\x00\x00\x00\x00", None),  # CKA_OTP_FORMAT
+        (0x221, "ulong", 0x0, b"\x06\x00\x00\x00\x00\x00\x00\x00", None),  # CKA_OTP_LENGTH
+        (0x223, "bool", 0x0, b"\x01", None),  # CKA_OTP_USER_FRIENDLY_MODE
+        (0x224, "ulong", 0x0, b"\x00\x00\x00\x00\x00\x00\x00\x00", None),  # CKA_OTP_CHALLENGE_REQUIREMENT
+        (0x225, "ulong", 0x0, b"\x00\x00\x00\x00\x00\x00\x00\x00", None),  # CKA_OTP_TIME_REQUIREMENT
+        (0x226, "ulong", 0x0, b"\x01\x00\x00\x00\x00\x00\x00\x00", None),  # CKA_OTP_COUNTER_REQUIREMENT
+        (0x227, "ulong", 0x0, b"\x00\x00\x00\x00\x00\x00\x00\x00", None),  # CKA_OTP_PIN_REQUIREMENT
+        (0x22e, "bytes", 0x0, b"\x00\x00\x00\x00\x00\x00\x00\x00", None),  # CKA_OTP_COUNTER
+        (0x22f, "string", 0x0, b"", None),  # CKA_OTP_TIME
+        (0x22a, "string", 0x0, b"", None),  # CKA_OTP_USER_IDENTIFIER
+        (0x22b, "string", 0x0, b"", None),  # CKA_OTP_SERVICE_IDENTIFIER
+        (0x22c, "bytes", 0x0, b"", None),  # CKA_OTP_SERVICE_LOGO
+        (0x22d, "string", 0x0, b"", None),  # CKA_OTP_SERVICE_LOGO_TYPE
+        (0x11, "bytes", 0x1e1, None, None),  # CKA_VALUE: create required, generate forbidden, unwrap forbidden, derive forbidden, sensitive
+        (0x161, "ulong", 0x10, None, None),  # CKA_VALUE_LEN: create forbidden
+        (0x104, "bool", 0x200, b"\x00", None),  # CKA_ENCRYPT: modifiable
+        (0x105, "bool", 0x200, b"\x00", None),  # CKA_DECRYPT: modifiable
+        (0x106, "bool", 0x200, b"\x00", None),  # CKA_WRAP: modifiable
+        (0x107, "bool", 0x200, b"\x00", None),  # CKA_UNWRAP: modifiable
+    ),
     "Clock Object Attributes": (
         (0x300, "ulong", 0x0, None, None),  # CKA_HW_FEATURE_TYPE
         (0x11, "bytes", 0x0, None, None),  # CKA_VALUE
@@ -796,6 +817,19 @@ CLASSES: dict[tuple[int, int | None], tuple[str, ...]] = {
         "Common Domain Parameter Attributes",
         "X9.42 Diffie-Hellman Domain Parameters Object Attributes",
     ),
+    (0x8, None): (  # CKO_OTP_KEY
+        "Common Object Attributes",
+        "Common Storage Object Attributes",
+        "Common Key Attributes",
+        "Common Secret Key Attributes",
+    ),
+    (0x8, 0x23): (  # CKO_OTP_KEY CKK_HOTP
+        "Common Object Attributes",
+        "Common Storage Object Attributes",
+        "Common Key Attributes",
+        "Common Secret Key Attributes",
+        "Common OTP key attributes",
+    ),
     (0x5, None): (  # CKO_HW_FEATURE
         "Common Object Attributes",
         "Clock Object Attributes",
@@ -816,6 +850,7 @@ SUBTYPES: dict[int, int] = {
     0x3: 0x100,  # CKO_PRIVATE_KEY: CKA_KEY_TYPE
     0x4: 0x100,  # CKO_SECRET_KEY: CKA_KEY_TYPE
     0x6: 0x100,  # CKO_DOMAIN_PARAMETERS: CKA_KEY_TYPE
+    0x8: 0x100,  # CKO_OTP_KEY: CKA_KEY_TYPE
 }
 
 BUILT_IN = frozenset((0x5, 0x7, 0x9))

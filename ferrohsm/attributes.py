@@ -257,13 +257,17 @@ def _complete(origin: int, made: Attributes, rules: Rules, tables: tuple[str, ..
 
 
 def check_consistent(attributes: Attributes) -> None:
-    """Check what the rows cannot say: rules between two attributes.
+    """Check what the rows cannot say: rules between two attributes, and about the values of some.
 
-    Raises `TemplateInconsistent`.
+    Raises `TemplateInconsistent`, `AttributeValueInvalid`.
     """
     if is_true(attributes.get(ck.CKA_ALWAYS_AUTHENTICATE)) and not is_true(attributes.get(ck.CKA_PRIVATE)):
         # "This attribute may only be set to CK_TRUE when CKA_PRIVATE is also CK_TRUE."
         raise TemplateInconsistent("CKA_ALWAYS_AUTHENTICATE without CKA_PRIVATE")
+    if ck.CKA_OTP_FORMAT in attributes:
+        from ferrohsm.otp import check_attributes
+
+        check_attributes(attributes)
 
 
 def change(current: Attributes, template: Template, *, copying: bool, so: bool = False) -> Attributes:

@@ -644,6 +644,10 @@ class Core:
         try:
             check_key(row, function, entry)
             use = token.audit.use(session, function, mechanism.type, entry)
+            if row.family == "hotp":
+                from ferrohsm.otp import BoundPassword
+
+                return BoundPassword(session, function, mechanism, entry, use)
             return BoundOperation(token, await token.signer.begin(function, mechanism, entry.key), entry, use)
         except BaseException:
             entry.release()

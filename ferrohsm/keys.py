@@ -48,7 +48,8 @@ from ferrohsm.references import give_back, keep, reference_of
 from ferrohsm.sessions import Session
 from ferrohsm.shapes import compose_alike
 
-_KEY_CLASSES = (ck.CKO_PUBLIC_KEY, ck.CKO_PRIVATE_KEY, ck.CKO_SECRET_KEY)
+_SECRET_CLASSES = (ck.CKO_SECRET_KEY, ck.CKO_OTP_KEY)
+_KEY_CLASSES = (ck.CKO_PUBLIC_KEY, ck.CKO_PRIVATE_KEY, *_SECRET_CLASSES)
 
 # What a template may give though it follows from the material: it must be right then.
 _CHECKED = (ck.CKA_CHECK_VALUE, ck.CKA_PUBLIC_KEY_INFO, ck.CKA_PUBLIC_CRC64_VALUE)
@@ -96,7 +97,7 @@ async def settle(session: Session, attributes: Attributes, made: Attributes | No
         attributes.update(made or {})
         return
     given = {attribute: attributes.pop(attribute) for attribute in _CHECKED if attribute in attributes}
-    follows = ck.CKA_CHECK_VALUE if object_class == ck.CKO_SECRET_KEY else ck.CKA_PUBLIC_KEY_INFO
+    follows = ck.CKA_CHECK_VALUE if object_class in _SECRET_CLASSES else ck.CKA_PUBLIC_KEY_INFO
     try:
         if made is not None:
             attributes.update(made)

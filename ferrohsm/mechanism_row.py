@@ -123,6 +123,8 @@ HMAC_KEY_TYPES = frozenset(HMAC_TYPES.values())
 RSA_MIN_BITS = 1024
 RSA_MAX_BITS = 8192
 SECRET_MAX_BYTES = 65536  # generic secrets and HMAC keys
+HOTP_MIN_BYTES = 16  # "The length of the shared secret MUST be at least 128 bits" (RFC 4226, R6)
+HOTP_MAX_BYTES = 64  # a block of SHA-1: HMAC would hash a longer key to a shorter one
 
 CRYPT = Function.ENCRYPT | Function.DECRYPT
 SIGN = Function.SIGN | Function.VERIFY

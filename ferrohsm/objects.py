@@ -154,13 +154,15 @@ class ObjectRegistry:
     async def show(self, oid: int, types: list[int]) -> tuple[list[Value | Hidden], bool | None]:
         """Return what `reveal` does, and whether other processes may change it.
 
-        None for what the token has of itself: the clock's value is another at each look.
+        None for what the token has of itself, the clock's value is another at each look, and for a key
+        whose counter moves when it is used.
         """
         entry = await self.hold(oid)
         try:
             attributes = entry.attributes
             values = [self._reveal(entry, attributes, attribute) for attribute in types]
-            return values, entry.oid > 0 if ck.CKA_TOKEN in attributes else None
+            lasting = ck.CKA_TOKEN in attributes and ck.CKA_OTP_COUNTER not in attributes
+            return values, entry.oid > 0 if lasting else None
         finally:
             entry.release()
 

@@ -34,6 +34,9 @@ class BoundOperation:
     the ABI has seen ``C_Login`` with ``CKU_CONTEXT_SPECIFIC`` succeed. `operation` is the adapter's own.
     """
 
+    # How many values with a type each it gives instead of a string of bytes (`ferrohsm.otp`).
+    pieces = 0
+
     __slots__ = (
         "_busy",
         "_entry",

@@ -53,6 +53,7 @@ class ParameterKind:
     IKE1_PRF = "ike1_prf"  # CK_IKE1_PRF_DERIVE_PARAMS
     IKE1_EXTENDED = "ike1_extended"  # CK_IKE1_EXTENDED_DERIVE_PARAMS
     IKE2_PRF_PLUS = "ike2_prf_plus"  # CK_IKE2_PRF_PLUS_DERIVE_PARAMS
+    OTP = "otp"  # CK_OTP_PARAMS, may be absent
 
 
 class Ctr(NamedTuple):
@@ -277,6 +278,19 @@ class IkeExpansion(NamedTuple):
     prf: int
     key: KeyReference | None
     data: bytes
+
+
+class OtpParameters(NamedTuple):
+    """CK_OTP_PARAMS: type and value of each, a number where the type has one; a PIN is not copied."""
+
+    given: tuple[tuple[int, int | bytes], ...] = ()
+
+
+class OneTimePassword(NamedTuple):
+    """What an engine computes for `OtpParameters`: the value of one counter, `digits` long."""
+
+    counter: int
+    digits: int
 
 
 class MessageParameter(NamedTuple):

@@ -66,9 +66,9 @@ USES: dict[int, Use] = {
     Function.MESSAGE_VERIFY: Use(ck.CKA_VERIFY, _SECRET, _PUBLIC),
     Function.ENCRYPT: Use(ck.CKA_ENCRYPT, _SECRET, _PUBLIC),
     Function.DECRYPT: Use(ck.CKA_DECRYPT, _SECRET, _PRIVATE),
-    Function.SIGN: Use(ck.CKA_SIGN, _SECRET, _PRIVATE),
+    Function.SIGN: Use(ck.CKA_SIGN, _SECRET, _PRIVATE, ck.CKO_OTP_KEY),
     Function.SIGN_RECOVER: Use(ck.CKA_SIGN_RECOVER, _PRIVATE),
-    Function.VERIFY: Use(ck.CKA_VERIFY, _SECRET, _PUBLIC),
+    Function.VERIFY: Use(ck.CKA_VERIFY, _SECRET, _PUBLIC, ck.CKO_OTP_KEY),
     Function.VERIFY_RECOVER: Use(ck.CKA_VERIFY_RECOVER, _PUBLIC),
     Function.WRAP: Use(
         ck.CKA_WRAP,

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Function
-from ferrohsm.mechanism_row import HASHES, HMAC_TYPES, SECRET_MAX_BYTES, SECRETS, SIGN, Row, constant
+from ferrohsm.mechanism_row import (
+    HASHES,
+    HMAC_TYPES,
+    HOTP_MAX_BYTES,
+    HOTP_MIN_BYTES,
+    SECRET_MAX_BYTES,
+    SECRETS,
+    SIGN,
+    Row,
+    constant,
+)
 from ferrohsm.parameters import ParameterKind
 
 _SIZES = (1, SECRET_MAX_BYTES)
+_HOTP = (HOTP_MIN_BYTES, HOTP_MAX_BYTES)
 
 
 def _of(name: str, key_type: int) -> list[Row]:
@@ -43,6 +54,17 @@ def rows() -> list[Row]:
     return [
         *made,
         *_md5(),
+        Row(
+            ck.CKM_HOTP_KEY_GEN,
+            Function.GENERATE,
+            (),
+            kind.NONE,
+            *_HOTP,
+            "secret",
+            produces=ck.CKK_HOTP,
+            object_class=ck.CKO_OTP_KEY,
+        ),
+        Row(ck.CKM_HOTP, SIGN, (ck.CKK_HOTP,), kind.OTP, *_HOTP, "hotp", "sha1"),
         Row(ck.CKM_SHA512_T, Function.DIGEST, (), kind.ULONG, 0, 0, "digest"),
         Row(ck.CKM_SHA512_T_KEY_DERIVATION, derive, SECRETS, kind.ULONG, *_SIZES, "hash_derive"),
         Row(ck.CKM_SHAKE_128_KEY_DERIVATION, derive, SECRETS, kind.NONE, *_SIZES, "hash_derive", "shake128"),

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ferrohsm.parameters import Mechanism
     from ferrohsm.tokens import Token
 
-# A Poly1305 key and a GMAC vector are for one message only.
-ONE_MESSAGE = frozenset((ck.CKM_POLY1305, ck.CKM_AES_GMAC))
+# A Poly1305 key and a GMAC vector are for one message only; a one-time password has no message.
+ONE_MESSAGE = frozenset((ck.CKM_POLY1305, ck.CKM_AES_GMAC, ck.CKM_HOTP))
 
 # What a process does with each message.
 _EACH = {Function.MESSAGE_SIGN: Function.SIGN, Function.MESSAGE_VERIFY: Function.VERIFY}

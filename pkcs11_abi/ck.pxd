@@ -300,6 +300,21 @@ cdef extern from "pkcs11.h" nogil:
         CK_ULONG ulMacLength
         CK_ULONG ulServerOrClient
 
+    ctypedef struct CK_OTP_PARAM:
+        CK_ULONG type
+        void *pValue
+        CK_ULONG ulValueLen
+
+    ctypedef struct CK_OTP_PARAMS:
+        CK_OTP_PARAM *pParams
+        CK_ULONG ulCount
+
+    ctypedef struct CK_OTP_SIGNATURE_INFO:
+        CK_OTP_PARAM *pParams
+        CK_ULONG ulCount
+
+    CK_ULONG CK_OTP_PIN, CK_OTP_FLAGS, CK_OTP_OUTPUT_LENGTH, CK_OTP_OUTPUT_FORMAT
+
     ctypedef struct CK_IKE_PRF_DERIVE_PARAMS:
         CK_MECHANISM_TYPE prfMechanism
         CK_BBOOL bDataAsKey

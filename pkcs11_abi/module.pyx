@@ -30,6 +30,7 @@ include "auditing.pxi"      # uses of keys, recorded
 include "computing.pxi"     # operations that need no Python
 include "recipes.pxi"       # session objects that need no Python until they are looked at
 include "pending.pxi"       # calls that return before they are done
+include "passwords.pxi"     # what a one-time password is given out as
 include "shapes.pxi"        # begin, update, transform, finish
 include "saving.pxi"        # operations saved and restored
 

@@ -19,6 +19,7 @@ from ferrohsm.parameters import (
     IntegerFormat,
     KeyReference,
     Mechanism,
+    OtpParameters,
     ParameterKind,
     Pbkd2,
     PrfData,
@@ -468,6 +469,34 @@ cdef object decode_ike2_prf_plus(const CK_BYTE *parameter, CK_ULONG length):
     return IkeExpansion(value.prfMechanism, key, inner(value.pSeedData, value.ulSeedDataLen))
 
 
+cdef object otp_value(const CK_OTP_PARAM *piece):
+    if piece.type == CK_OTP_PIN:
+        return b""  # no mechanism here uses one, and what is not copied cannot be left behind
+    if piece.type == CK_OTP_FLAGS or piece.type == CK_OTP_OUTPUT_LENGTH or piece.type == CK_OTP_OUTPUT_FORMAT:
+        if piece.pValue == NULL:
+            raise wrong_parameter()
+        return decode_ulong(<const CK_BYTE *>piece.pValue, piece.ulValueLen)
+    return inner(piece.pValue, piece.ulValueLen)
+
+
+cdef object decode_otp(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_OTP_PARAMS value
+    cdef CK_OTP_PARAM piece
+    cdef CK_ULONG i
+    if length == 0:
+        return OtpParameters()
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    if value.ulCount > PIECES_LIMIT or (value.pParams == NULL and value.ulCount != 0):
+        raise wrong_parameter()
+    given = []
+    for i in range(value.ulCount):
+        piece = value.pParams[i]
+        given.append((piece.type, otp_value(&piece)))
+    return OtpParameters(tuple(given))
+
+
 cdef decoder_t DECODERS[KINDS]
 cdef dict DECODER_OF = {}
 
@@ -518,6 +547,7 @@ file_decoder(ParameterKind.IKE_PRF, decode_ike_prf)
 file_decoder(ParameterKind.IKE1_PRF, decode_ike1_prf)
 file_decoder(ParameterKind.IKE1_EXTENDED, decode_ike1_extended)
 file_decoder(ParameterKind.IKE2_PRF_PLUS, decode_ike2_prf_plus)
+file_decoder(ParameterKind.OTP, decode_otp)
 
 
 cdef object read_mechanism(const CK_MECHANISM *mechanism):

@@ -239,6 +239,8 @@ cdef CK_RV transform_work(Call *call) except *:
         drop_operation(operation)  # a single part cannot end what was begun in parts
         return CKR_OPERATION_NOT_INITIALIZED
     bound = <object>operation.object
+    if bound.pieces:
+        return give_password(call, operation, bound, True)
     try:
         if not call.slot.is_inline:
             if defers(call, None):
@@ -447,6 +449,8 @@ cdef CK_RV finish_work(Call *call) except *:
     if not bound.multi_part:
         drop_operation(operation)
         return CKR_FUNCTION_NOT_SUPPORTED
+    if bound.pieces:
+        return give_password(call, operation, bound, False)
     try:
         length = length_of(call, bound.finish_length, ())
         rv = fits(call, length)

@@ -127,6 +127,11 @@ def pbkd2(password: bytes, salt: bytes, iterations: int, prf: int) -> Any:
     )
 
 
+def otp_parameters(*given: tuple[int, Any]) -> Any:
+    """CK_OTP_PARAMS; None is a NULL pointer, a number a CK_ULONG."""
+    return structure([piece(*pair) for pair in given] or None, len(given))
+
+
 def oaep(hash: int = ck.CKM_SHA256, mgf: int = ck.CKG_MGF1_SHA256) -> Any:
     """CK_RSA_PKCS_OAEP_PARAMS."""
     return structure(hash, mgf, ck.CKZ_DATA_SPECIFIED, None, 0)

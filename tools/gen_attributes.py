@@ -92,6 +92,8 @@ def value_of(text: str | None, kind: str) -> bytes | None:
         return attribute_kinds.FALSE
     if text == "empty":
         return b""
+    if text.startswith("hex:") and kind == "BYTES":
+        return bytes.fromhex(text.removeprefix("hex:"))
     if kind != "ULONG":
         raise SystemExit(f"no value for the default {text!r} of kind {kind}")
     return attribute_kinds.ulong(int(text) if text.isdigit() else getattr(ck, text))

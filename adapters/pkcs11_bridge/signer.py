@@ -39,7 +39,7 @@ _FORWARDED = (
 )
 _WRAPPED_ROOM = 64  # bytes: NSS asks for less than it needs for some
 # What is derived and is no secret key: the core makes it of a value that stays here.
-_LEFT_OUT = (ck.CKO_PUBLIC_KEY, ck.CKO_DATA)
+_LEFT_OUT = (ck.CKO_PUBLIC_KEY, ck.CKO_DATA, ck.CKO_OTP_KEY)
 _ALL_FUNCTIONS = _FORWARDED | (
     Function.MESSAGE_ENCRYPT
     | Function.MESSAGE_DECRYPT

@@ -31,6 +31,7 @@ from ferrohsm.parameters import (
     IkePrf,
     KeyReference,
     Mechanism,
+    OneTimePassword,
     ParameterKind,
     Pbkd2,
     RsaAesKeyWrap,
@@ -137,6 +138,7 @@ _PARAMETERS: dict[str, tuple[tuple[type, ...], tuple[int, ...] | None]] = {
     ParameterKind.IKE1_PRF: ((Ike1Prf,), None),
     ParameterKind.IKE1_EXTENDED: ((IkeExpansion,), None),
     ParameterKind.IKE2_PRF_PLUS: ((IkeExpansion,), None),
+    ParameterKind.OTP: ((OneTimePassword,), None),
 }
 
 
@@ -218,6 +220,7 @@ class Engine:
             },
             "digest": _digest,
             "tls_mac": _tls_mac,
+            "hotp": _hotp,
         }
 
     def kernel(self) -> object | None:
@@ -455,6 +458,12 @@ def _tls_mac() -> Begin:
     from ferrohsm_adapters.software import tls
 
     return tls.begin_mac
+
+
+def _hotp() -> Begin:
+    from ferrohsm_adapters.software import hotp
+
+    return hotp.begin
 
 
 def _derived(row: Row, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:

@@ -6,11 +6,13 @@ RFC 8032 and RFC 7748 values as those documents write them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Key, Value
 from ferrohsm.errors import AttributeValueInvalid, KeyNotWrappable, TemplateIncomplete, WrappedKeyInvalid
+from ferrohsm.mechanism_row import HOTP_MAX_BYTES, HOTP_MIN_BYTES
 from ferrohsm.mechanisms import HMAC_KEY_TYPES, SECRET_MAX_BYTES
 
 Bytes = bytes | bytearray
@@ -19,7 +21,7 @@ AES_LENGTHS = (16, 24, 32)
 _POSTQUANTUM_KEY_TYPES = (ck.CKK_ML_DSA, ck.CKK_ML_KEM, ck.CKK_SLH_DSA)
 _FFC_KEY_TYPES = (ck.CKK_DSA, ck.CKK_DH, ck.CKK_X9_42_DH)
 _EC_KEY_TYPES = (ck.CKK_EC, ck.CKK_EC_EDWARDS, ck.CKK_EC_MONTGOMERY)
-_LENGTHS = {
+_LENGTHS: dict[int, Sequence[int]] = {
     ck.CKK_AES: AES_LENGTHS,
     ck.CKK_AES_XTS: (32, 64),
     ck.CKK_CAMELLIA: AES_LENGTHS,
@@ -28,6 +30,7 @@ _LENGTHS = {
     ck.CKK_DES: (8,),
     ck.CKK_DES2: (16,),
     ck.CKK_DES3: (24,),
+    ck.CKK_HOTP: range(HOTP_MIN_BYTES, HOTP_MAX_BYTES + 1),
 }
 # Keys whose type says their length: these have no CKA_VALUE_LEN.
 _DES_KEY_TYPES = (ck.CKK_DES, ck.CKK_DES2, ck.CKK_DES3)
@@ -93,6 +96,12 @@ def fixed_length(key_type: int) -> int | None:
     return lengths[0] if len(lengths) == 1 else None
 
 
+def usual_length(key_type: int) -> int | None:
+    """Return the length in bytes of a generated key whose template says none, None when it has to say it."""
+    # "The length of the shared secret … This document RECOMMENDs … 160 bits" (RFC 4226, R6).
+    return 20 if key_type == ck.CKK_HOTP else fixed_length(key_type)
+
+
 def with_parity(key_type: int, value: bytearray) -> bytearray:
     """Return `value` after setting the parity bits of a DES key in place (odd; the low bit of each byte)."""
     if key_type in _DES_KEY_TYPES:
@@ -124,12 +133,12 @@ def complete(attributes: Attributes) -> Attributes:
     kind = number(attributes, ck.CKA_CLASS)
     if kind == ck.CKO_CERTIFICATE:
         return _complete_certificate(attributes)
-    if kind not in (ck.CKO_PUBLIC_KEY, ck.CKO_PRIVATE_KEY, ck.CKO_SECRET_KEY):
+    if kind not in (ck.CKO_PUBLIC_KEY, ck.CKO_PRIVATE_KEY, ck.CKO_SECRET_KEY, ck.CKO_OTP_KEY):
         return {}
     key_type = number(attributes, ck.CKA_KEY_TYPE)
     if key_type is None:
         raise TemplateIncomplete("CKA_KEY_TYPE is missing")
-    if kind == ck.CKO_SECRET_KEY:
+    if kind in (ck.CKO_SECRET_KEY, ck.CKO_OTP_KEY):
         return _complete_secret(key_type, attributes)
     public = kind == ck.CKO_PUBLIC_KEY
     if key_type == ck.CKK_RSA:

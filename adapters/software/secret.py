@@ -11,10 +11,10 @@ from ferrohsm.errors import KeySizeRange, TemplateIncomplete
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
 from ferrohsm_adapters.software.material import (
-    fixed_length,
     number,
     secret_attributes,
     secret_length_allowed,
+    usual_length,
     with_parity,
 )
 
@@ -29,7 +29,7 @@ def generate(row: Row, mechanism: Mechanism, attributes: Attributes, kernels: Ke
     assert row.produces is not None
     length = number(attributes, ck.CKA_VALUE_LEN)
     if length is None:
-        length = fixed_length(row.produces)
+        length = usual_length(row.produces)
     if length is None:
         raise TemplateIncomplete("CKA_VALUE_LEN is missing")
     if not secret_length_allowed(row.produces, length):

@@ -45,6 +45,22 @@ WRONG: dict[str, Value] = {
     kinds.TEMPLATE: b"no template",
 }
 
+# What a HOTP key says of its passwords is not any value.
+PARTICULAR: dict[int, Value] = {
+    ck.CKA_OTP_FORMAT: ulong(ck.CK_OTP_FORMAT_DECIMAL),
+    ck.CKA_OTP_LENGTH: ulong(7),
+    ck.CKA_OTP_CHALLENGE_REQUIREMENT: ulong(ck.CK_OTP_PARAM_IGNORED),
+    ck.CKA_OTP_TIME_REQUIREMENT: ulong(ck.CK_OTP_PARAM_IGNORED),
+    ck.CKA_OTP_PIN_REQUIREMENT: ulong(ck.CK_OTP_PARAM_IGNORED),
+    ck.CKA_OTP_COUNTER: bytes(8),
+    ck.CKA_OTP_TIME: b"",
+}
+
+
+def value_of(rule: Rule) -> Value:
+    return PARTICULAR.get(rule.type, VALUES[rule.kind])
+
+
 MADE = [key for key in attribute_rules.CLASSES if key[0] not in attribute_rules.BUILT_IN]
 KINDS = [
     key for key in MADE if key[1] is not None or key[0] not in attribute_rules.SUBTYPES
@@ -73,7 +89,7 @@ def valid(key: tuple[int, int | None], way: int) -> Attributes:
     made: Attributes = {}
     for rule in rules(key).values():
         if not rule.flags & (kinds.FORBIDDEN << way):
-            made[rule.type] = FALSE if rule.flags & kinds.TRUE_BY_SO else VALUES[rule.kind]
+            made[rule.type] = FALSE if rule.flags & kinds.TRUE_BY_SO else value_of(rule)
     return made | identity(key)
 
 
@@ -125,7 +141,7 @@ def test_full_template_is_taken(key: tuple[int, int | None], way: int) -> None:
 
 @pytest.mark.parametrize(("key", "way", "rule"), cases(kinds.FORBIDDEN))
 def test_forbidden(key: tuple[int, int | None], way: int, rule: Rule) -> None:
-    template = valid(key, way) | {rule.type: VALUES[rule.kind]}
+    template = valid(key, way) | {rule.type: value_of(rule)}
     with pytest.raises(AttributeReadOnly):
         compose(way, template)
 
@@ -329,7 +345,7 @@ def test_unknown_attribute(attribute: int) -> None:
     assert attribute_room.search_form([(attribute, b"")]) is None
 
 
-@pytest.mark.parametrize("object_class", [*attribute_rules.BUILT_IN, ck.CKO_OTP_KEY, 0x80000001, 77])
+@pytest.mark.parametrize("object_class", [*attribute_rules.BUILT_IN, ck.CKO_VALIDATION, 0x80000001, 77])
 def test_class_that_nobody_makes(object_class: int) -> None:
     with pytest.raises(AttributeValueInvalid):
         compose(CREATE, {ck.CKA_CLASS: ulong(object_class)})

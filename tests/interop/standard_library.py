@@ -291,8 +291,40 @@ def agreement_pairs(side: Side, row: Row) -> None:
     assert pow(2, secret, DH_P) == int.from_bytes(value, "big")
 
 
+def hotp(key: bytes, counter: int, digits: int) -> bytes:
+    """Return what RFC 4226 makes."""
+    tag = mac("sha1", key, counter.to_bytes(8, "big"))
+    start = tag[19] & 15
+    number = int.from_bytes(tag[start : start + 4], "big") & (1 << 31) - 1
+    return f"{number % 10**digits:0{digits}}".encode()
+
+
+def _check_passwords(side: Side, row_type: int, handle: int, key: bytes) -> None:
+    """Compare passwords of the key's own counter, which begins at zero, and of one that is given."""
+    for number in range(3):
+        block = side.transform("Sign", side.how(row_type), handle, b"")
+        assert block[-14:] == hotp(key, number, 6) + number.to_bytes(8, "big")
+    given = [(ck.CK_OTP_COUNTER, (1 << 40).to_bytes(8, "big")), (ck.CK_OTP_OUTPUT_LENGTH, 8)]
+    how = side.how(row_type, parameters.otp_parameters(*given))
+    value = hotp(key, 1 << 40, 8)
+    assert side.verify(how, handle, b"", value) == "CKR_OK"
+    assert side.verify(how, handle, b"", value[::-1]) == "CKR_SIGNATURE_INVALID"
+
+
+def one_time_passwords(side: Side, row: Row) -> None:
+    for key in (SECRET[:20], bytes(range(64))):
+        pairs = [(ck.CKA_CLASS, ck.CKO_OTP_KEY), (ck.CKA_KEY_TYPE, ck.CKK_HOTP), (ck.CKA_PRIVATE, False)]
+        _check_passwords(side, row.type, side.p11.create(side.session, *pairs, (ck.CKA_VALUE, key)), key)
+
+
+def generated_hotp(side: Side, row: Row) -> None:
+    handle = side.generate(side.how(row.type), [(ck.CKA_SENSITIVE, False), (ck.CKA_EXTRACTABLE, True)])
+    _check_passwords(side, ck.CKM_HOTP, handle, side.value(handle))
+
+
 _FAMILIES: dict[str, dict[str, Callable[[Side, Row], None]]] = {
     "digest": {"digest": digests},
+    "hotp": {"sign": one_time_passwords},
     "hmac": {"sign": macs},
     "hash_derive": {"derive": hash_keys},
     "hkdf": {"derive": hkdf_keys},
@@ -312,6 +344,8 @@ _TLS = {
 
 def cases(row: Row) -> dict[str, Callable[[Side, Row], None]]:
     """Return what is computed of a mechanism, by function."""
+    if row.produces == ck.CKK_HOTP:
+        return {"generate": generated_hotp}
     if row.family == "tls":
         return {"derive": _TLS[row.parameter]}
     if row.family == "dh" and row.functions & Function.DERIVE:

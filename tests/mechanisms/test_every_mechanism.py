@@ -152,7 +152,7 @@ def generator(key_type: int) -> Row:
         row
         for row in ROWS.values()
         if row.produces == key_type
-        and row.object_class is None
+        and row.object_class in (None, ck.CKO_OTP_KEY)
         and row.functions & (Function.GENERATE | Function.GENERATE_KEY_PAIR)
     )
 
@@ -228,6 +228,7 @@ PARAMETERS: dict[str, Callable[[int], Any]] = {
     "ike_prf": lambda length: parameters.ike_prf(DATA[:16], DATA[16:32]),
     "ike1_extended": lambda length: parameters.ike_expansion(None, DATA),
     "ike2_prf_plus": lambda length: parameters.ike_expansion(None, DATA),
+    "otp": lambda length: parameters.otp_parameters((ck.CK_OTP_COUNTER, bytes(8))),
     "pbkd2": lambda length: parameters.pbkd2(b"password", b"salt", 2, ck.CKP_PKCS5_PBKD2_HMAC_SHA256),
 }
 
@@ -271,7 +272,24 @@ def encrypts(workshop: Workshop, row: Row) -> None:
         assert b"".join(parts) == encrypted
 
 
+def gives_passwords(workshop: Workshop, row: Row) -> None:
+    key = key_for(workshop, row)[0]
+    p11, session = workshop.p11, workshop.session
+    counter = how(workshop, row)
+    block = p11.transform("Sign", session, counter, key, b"")
+    value = block[-14:-8]  # before the counter
+    assert value.isdigit() and block[-8:] == bytes(8)
+    p11("C_VerifyInit", session, counter, key)
+    p11("C_Verify", session, None, 0, value, len(value))
+    p11("C_VerifyInit", session, counter, key)
+    wrong = value[1:] + bytes(((value[0] - 47) % 10 + 48,))
+    assert p11.rv("C_Verify", session, None, 0, wrong, len(wrong)) == "CKR_SIGNATURE_INVALID"
+
+
 def signs(workshop: Workshop, row: Row) -> None:
+    if row.family == "hotp":
+        gives_passwords(workshop, row)
+        return
     public, private = key_for(workshop, row)
     p11, session, data = workshop.p11, workshop.session, message(row)
     signature = p11.transform("Sign", session, how(workshop, row), private, data)
