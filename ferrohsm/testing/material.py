@@ -45,6 +45,12 @@ CURVES: dict[int, dict[int, bytes]] = {
 _SETS = {
     ck.CKK_ML_DSA: {1312: ck.CKP_ML_DSA_44, 1952: ck.CKP_ML_DSA_65, 2592: ck.CKP_ML_DSA_87},
     ck.CKK_ML_KEM: {800: ck.CKP_ML_KEM_512, 1184: ck.CKP_ML_KEM_768, 1568: ck.CKP_ML_KEM_1024},
+    # Of each length the quickest.
+    ck.CKK_SLH_DSA: {
+        32: ck.CKP_SLH_DSA_SHA2_128F,
+        48: ck.CKP_SLH_DSA_SHA2_192F,
+        64: ck.CKP_SLH_DSA_SHA2_256F,
+    },
 }
 _DES = (ck.CKK_DES, ck.CKK_DES2, ck.CKK_DES3)
 # Key types whose sizes are said in bits although a key's length is in bytes.
