@@ -6,8 +6,7 @@ that name the field, and costs its own slot only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from ferrohsm.typed import Any, Iterable, Mapping
 
 MECHANISM_TYPE_LIMIT = 2**64
 LOGIN_MODELS = ("pin", "user", "none")

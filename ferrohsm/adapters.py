@@ -15,12 +15,10 @@ the one who consumes them wipes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
-
 from ferrohsm.adapter_info import AdapterInfo as AdapterInfo
 from ferrohsm.adapter_info import Limits as Limits
 from ferrohsm.parameters import Mechanism, MessageParameter
+from ferrohsm.typed import Any, Awaitable, Mapping, Protocol, Sequence, runtime_checkable
 
 Value = bytes | bytearray | tuple[tuple[int, Any], ...]
 Attributes = dict[int, Value]

@@ -6,10 +6,8 @@ The rows themselves are generated: `ferrohsm.attribute_rules`. The footnotes are
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 from ferrohsm.adapters import Value
+from ferrohsm.typed import Callable, NamedTuple
 
 # How an object comes into being.
 CREATE = 0  # C_CreateObject

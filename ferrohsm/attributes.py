@@ -5,8 +5,6 @@ Everything here works from the rows of `ferrohsm.attribute_rules`; nothing knows
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ferrohsm import attribute_rules
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Template, Value
@@ -41,6 +39,7 @@ from ferrohsm.errors import (
     TemplateIncomplete,
     TemplateInconsistent,
 )
+from ferrohsm.typed import Iterable
 
 Rules = dict[int, Rule]
 

@@ -6,14 +6,12 @@ stands apart from the wrapped key. Each call is alone, so there is no counter th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, cast
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import AuthenticatedWrapSigner
 from ferrohsm.errors import BufferTooSmall, MechanismInvalid, MechanismParamInvalid
 from ferrohsm.keys import hold_for_wrapping, unwrapped_key
 from ferrohsm.parameters import MessageParameter
+from ferrohsm.typed import TYPE_CHECKING, Awaitable, cast
 
 if TYPE_CHECKING:
     from ferrohsm.adapters import Attributes, Key, Template

@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import time
 from _thread import allocate_lock
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
 
 from ferrohsm import constants as ck
 from ferrohsm import log
 from ferrohsm.errors import FunctionCanceled, NeedToCreateThreads
 from ferrohsm.runtime import Runtime, step
+from ferrohsm.typed import TYPE_CHECKING, Any, Callable, Coroutine
 
 if TYPE_CHECKING:
     import queue

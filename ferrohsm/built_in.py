@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function
 from ferrohsm.attribute_kinds import ulong
 from ferrohsm.entries import ClockEntry, Entry
+from ferrohsm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ferrohsm.tokens import Token

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
 
+from ferrohsm import plain_toml
 from ferrohsm.errors import ArgumentsBad, GeneralError
 from ferrohsm.settings import (
     ROWS,
@@ -29,6 +28,7 @@ from ferrohsm.settings import (
     check,
     from_text,
 )
+from ferrohsm.typed import Any, Mapping
 
 FILE_NAME = "ferrohsm.toml"
 SYSTEM_FILE = "/etc/ferrohsm/ferrohsm.toml"
@@ -226,15 +226,20 @@ def _load_file(trusted: Mapping[str, str], path: str | None, pairs: Mapping[str,
 
 
 def _read(path: str) -> dict[str, Any]:
-    import tomllib
-
     try:
         with open(path, "rb") as file:
-            return tomllib.load(file)
+            text = file.read().decode()
     except OSError as error:
         raise GeneralError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise GeneralError(f"{path}: is not UTF-8 text") from None
+    plain = plain_toml.parse(text)
+    if plain is not None:
+        return plain
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise GeneralError(f"{path}: is not TOML: {error}") from None
 

@@ -8,8 +8,6 @@ The ABI, the command and the tests speak to this class only. All coroutines may 
 from __future__ import annotations
 
 from _thread import allocate_lock
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ferrohsm import constants as ck
 from ferrohsm import keys, log
@@ -36,6 +34,7 @@ from ferrohsm.runtime import Runtime, step
 from ferrohsm.searching import Cursor
 from ferrohsm.sessions import Session
 from ferrohsm.tokens import Token, TokenInfo
+from ferrohsm.typed import TYPE_CHECKING, Any, Coroutine, TypeVar, cast
 from ferrohsm.views import SlotView, view_of
 
 if TYPE_CHECKING:

@@ -6,8 +6,6 @@ is made of a private one by its own rules.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Template
 from ferrohsm.attribute_kinds import CREATE, DERIVE, FALSE, FORBIDDEN, TRUE, is_true, number, ulong
@@ -18,6 +16,7 @@ from ferrohsm.mechanisms import ROWS, Row
 from ferrohsm.parameters import IkeExpansion, IkePrf, KeyReference, Mechanism, TlsMaster, replace_keys
 from ferrohsm.policy import check_key, check_no_login_needed
 from ferrohsm.sessions import Session
+from ferrohsm.typed import Any
 
 # Derivations whose key cannot be less protected than any of the keys it is made of: those that only
 # rearrange their bits ("Miscellaneous simple key derivation mechanisms"), and TLS's exporters.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, EncapsulatingSigner, Function, Template
 from ferrohsm.attribute_kinds import DERIVE, FALSE, TRUE, ulong
@@ -12,6 +10,7 @@ from ferrohsm.errors import BufferTooSmall, KeyHandleInvalid, TemplateInconsiste
 from ferrohsm.keys import hold_key, settle_made
 from ferrohsm.parameters import Mechanism
 from ferrohsm.policy import check_create, check_key, check_mechanism, check_no_login_needed
+from ferrohsm.typed import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from ferrohsm.entries import Entry

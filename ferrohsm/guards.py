@@ -7,13 +7,11 @@ line in the log. Methods that the core does not know yet pass with their errors 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
 from ferrohsm import log
 from ferrohsm.adapter_info import checked_mechanisms
 from ferrohsm.errors import DeviceError, HsmError
 from ferrohsm.translation import from_adapter
+from ferrohsm.typed import TYPE_CHECKING, Any, Callable
 
 if TYPE_CHECKING:
     from ferrohsm.loops import LoopThread

@@ -5,8 +5,6 @@ PKCS#11 3.2, "Key and MAC derivation" of the TLS 1.2 mechanisms: four keys, or n
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Template
 from ferrohsm.attribute_kinds import DERIVE, FALSE, TRUE, ulong
@@ -17,6 +15,7 @@ from ferrohsm.keys import hold_key, settle, with_template_of
 from ferrohsm.parameters import Mechanism, TlsKeyMaterial
 from ferrohsm.policy import check_create, check_key, check_mechanism, check_no_login_needed
 from ferrohsm.sessions import Session
+from ferrohsm.typed import NamedTuple
 
 # All four keys have these of the base key.
 _INHERITED = (ck.CKA_SENSITIVE, ck.CKA_EXTRACTABLE, ck.CKA_ALWAYS_SENSITIVE, ck.CKA_NEVER_EXTRACTABLE)

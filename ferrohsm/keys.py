@@ -7,8 +7,6 @@ material, stamp what the way decides, put it into the registry.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key, Template, Value
 from ferrohsm.attribute_kinds import CREATE, DERIVE, FALSE, GENERATE, TRUE, UNWRAP, is_true, number, ulong
@@ -47,6 +45,7 @@ from ferrohsm.references import copy as copy_in_device
 from ferrohsm.references import give_back, keep, reference_of
 from ferrohsm.sessions import Session
 from ferrohsm.shapes import compose_alike
+from ferrohsm.typed import Awaitable, Callable
 
 _SECRET_CLASSES = (ck.CKO_SECRET_KEY, ck.CKO_OTP_KEY)
 _KEY_CLASSES = (ck.CKO_PUBLIC_KEY, ck.CKO_PRIVATE_KEY, *_SECRET_CLASSES)

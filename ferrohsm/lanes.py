@@ -8,9 +8,7 @@ made in its place. While the adapter is away its slots stay listed, without a to
 from __future__ import annotations
 
 from _thread import allocate_lock
-from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
 
 from ferrohsm import log
 from ferrohsm.errors import DeviceError, HsmError
@@ -19,6 +17,7 @@ from ferrohsm.loops import CONCURRENCY
 from ferrohsm.registry import describe, make, reason
 from ferrohsm.runtime import DEADLINE
 from ferrohsm.translation import from_adapter
+from ferrohsm.typed import TYPE_CHECKING, Any, Callable
 from ferrohsm.views import SlotView, view_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+
+from ferrohsm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import socket

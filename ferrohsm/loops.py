@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock, get_ident
 from collections import deque
-from collections.abc import Callable, Coroutine
 from time import monotonic
-from typing import TYPE_CHECKING, Any
 
 from ferrohsm import log
 from ferrohsm.errors import DeviceError, DeviceMemory, FunctionCanceled
 from ferrohsm.runtime import DEADLINE
+from ferrohsm.typed import TYPE_CHECKING, Any, Callable, Coroutine
 
 if TYPE_CHECKING:
     import asyncio

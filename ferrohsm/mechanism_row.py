@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Function
+from ferrohsm.typed import NamedTuple
 
 
 class Row(NamedTuple):

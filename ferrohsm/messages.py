@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
 from ferrohsm.errors import OperationActive, OperationNotInitialized
 from ferrohsm.operations import BoundOperation
+from ferrohsm.typed import TYPE_CHECKING, Any, Callable
 
 if TYPE_CHECKING:
     from ferrohsm.adapters import Messages

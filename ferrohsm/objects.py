@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from _thread import allocate_lock
-from typing import TYPE_CHECKING, cast
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import (
@@ -29,6 +28,7 @@ from ferrohsm.searching import Cursor, asked
 from ferrohsm.session_objects import SessionObjects
 from ferrohsm.shapes import secrets_in
 from ferrohsm.turns import Turn
+from ferrohsm.typed import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from ferrohsm.sessions import Session

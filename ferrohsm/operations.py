@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
-
 from ferrohsm import constants as ck
 from ferrohsm.audit.tokens import unique_id
 from ferrohsm.errors import (
@@ -14,6 +12,7 @@ from ferrohsm.errors import (
     StateUnsaveable,
     UserNotLoggedIn,
 )
+from ferrohsm.typed import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

@@ -6,8 +6,6 @@ password of the same count of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function
 from ferrohsm.attribute_kinds import is_true, number
@@ -20,6 +18,7 @@ from ferrohsm.errors import (
 )
 from ferrohsm.operations import BoundOperation
 from ferrohsm.parameters import Mechanism, OneTimePassword, OtpParameters
+from ferrohsm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ferrohsm.adapters import Key

@@ -7,7 +7,7 @@ algorithms away. The hash that the interpreter brings along has neither trouble.
 
 from __future__ import annotations
 
-from typing import Any
+from ferrohsm.typed import Any
 
 try:
     from _sha2 import sha256 as _sha256  # type: ignore[import-not-found,unused-ignore]

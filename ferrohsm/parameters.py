@@ -6,10 +6,8 @@ inside a parameter arrives as the object identity the core knows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 from ferrohsm import constants as ck
+from ferrohsm.typed import Any, Callable, NamedTuple
 
 
 class ParameterKind:

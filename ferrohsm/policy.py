@@ -6,8 +6,6 @@ the dates; doing this is up to the application" (PKCS#11 3.2, "Key objects").
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function
 from ferrohsm.attribute_kinds import FALSE, is_true, number
@@ -30,6 +28,7 @@ from ferrohsm.errors import (
     WrappingKeyHandleInvalid,
     WrappingKeyTypeInconsistent,
 )
+from ferrohsm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ferrohsm.mechanisms import Row

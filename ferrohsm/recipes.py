@@ -7,8 +7,6 @@ lasts, whoever has it may let the engine's kernel make the next one and keep it,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Template
 from ferrohsm.attribute_kinds import CREATE, FALSE, GENERATE, TRUE, is_true, ulong
@@ -18,6 +16,7 @@ from ferrohsm.derivation import stamp_derived
 from ferrohsm.entries import copied, wipe
 from ferrohsm.parameters import Mechanism
 from ferrohsm.policy import check_create, check_key, check_mechanism, check_no_login_needed
+from ferrohsm.typed import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from ferrohsm.adapters import KernelMaker

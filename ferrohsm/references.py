@@ -5,14 +5,12 @@ See `ferrohsm.adapters.CKA_REFERENCE` and ``docs/adr/0011-keys-that-a-device-kee
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
-
 from ferrohsm import constants as ck
 from ferrohsm import log
 from ferrohsm.adapters import CKA_REFERENCE, Attributes, Value
 from ferrohsm.attribute_kinds import number
 from ferrohsm.errors import FunctionNotSupported
+from ferrohsm.typed import TYPE_CHECKING, Any, Iterable
 
 if TYPE_CHECKING:
     from ferrohsm.entries import Entry

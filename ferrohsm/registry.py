@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from ferrohsm import log
 from ferrohsm.adapter_info import AdapterInfo
 from ferrohsm.errors import HsmError
+from ferrohsm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,10 +8,8 @@ threads nor the import of asyncio.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
-
 from ferrohsm.errors import GeneralError, NeedToCreateThreads
+from ferrohsm.typed import TYPE_CHECKING, Any, Callable, Coroutine, TypeVar
 
 if TYPE_CHECKING:
     from ferrohsm.loops import Call, LoopThread

@@ -7,9 +7,9 @@ stays here, with its right to its key, and goes with the login, the key or the t
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from ferrohsm.errors import KeyChanged, KeyNeeded, KeyNotNeeded, SavedStateInvalid, StateUnsaveable
+from ferrohsm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

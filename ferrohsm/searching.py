@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Template
 from ferrohsm.attribute_kinds import FALSE, TRUE
 from ferrohsm.attributes import matches, sensitive_types
 from ferrohsm.errors import ObjectHandleInvalid
+from ferrohsm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ferrohsm.objects import ObjectRegistry

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from _thread import allocate_lock
-from collections.abc import Iterable
-from typing import Any
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Template
 from ferrohsm.entries import Entry
+from ferrohsm.typed import Any, Iterable
 
 # The attributes that are looked up, the one that leaves least first.
 _NAMES = (ck.CKA_ID, ck.CKA_LABEL)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, NamedTuple
 
 from ferrohsm import constants as ck
 from ferrohsm.errors import GeneralError
+from ferrohsm.typed import Any, NamedTuple
 
 
 class Setting(NamedTuple):

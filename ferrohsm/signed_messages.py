@@ -7,12 +7,11 @@ security ends with their second message under one key and parameter.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Function
 from ferrohsm.errors import DataLenRange, OperationActive, OperationNotInitialized
 from ferrohsm.operations import BoundOperation
+from ferrohsm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ferrohsm.adapters import Operation

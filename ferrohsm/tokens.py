@@ -6,9 +6,6 @@ by all sessions that the process has with the token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 from ferrohsm import constants as ck
 from ferrohsm.adapter_info import Limits
 from ferrohsm.adapters import AdapterSlot, Attributes, HardwareKeyStore, HardwareSigner, TokenStatus
@@ -37,6 +34,7 @@ from ferrohsm.errors import (
 from ferrohsm.objects import ObjectRegistry
 from ferrohsm.references import give_back
 from ferrohsm.saved import SavedStates
+from ferrohsm.typed import TYPE_CHECKING, Any, Mapping
 
 if TYPE_CHECKING:
     from ferrohsm.adapters import AdapterInfo

@@ -10,12 +10,10 @@ Whoever has to hear of errors (the audit) joins `observers`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from ferrohsm import constants as ck
 from ferrohsm import log
 from ferrohsm.errors import DeviceError, HsmError, return_value
+from ferrohsm.typed import Any, Callable
 
 Observer = Callable[[BaseException, int, dict[str, Any]], None]
 

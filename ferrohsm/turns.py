@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from _thread import allocate_lock
-from typing import Any
+
+from ferrohsm.typed import Any
 
 
 class Turn:

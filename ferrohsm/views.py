@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ferrohsm import constants as ck
 from ferrohsm import log
 from ferrohsm.errors import DeviceRemoved, HsmError, TokenNotPresent
+from ferrohsm.typed import Any
 
 
 class SlotView:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from ferrohsm import log
 from ferrohsm.lanes import CLOSING
+from ferrohsm.typed import TYPE_CHECKING, Callable, Sequence
 
 if TYPE_CHECKING:
     from ferrohsm.lanes import Lane

@@ -6,12 +6,10 @@ Without a data directory there is one slot with no token in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
-
 from ferrohsm import __version__, log
 from ferrohsm.adapters import AdapterInfo
 from ferrohsm.errors import HostMemory
+from ferrohsm.typed import TYPE_CHECKING, Sequence, cast
 from ferrohsm_adapters.software.engine import Engine, Kernels
 
 if TYPE_CHECKING:
@@ -82,8 +80,11 @@ class Adapter:
         path = self.section.options.get("data_dir")
         if path is None:
             return
+        from ferrohsm.store import engine
         from ferrohsm.store.directory import TokenDirectory
 
+        if self._kernels is not None:
+            engine.use(self._kernels.mac_into)
         self.directory = TokenDirectory(path, self.section.config)
 
     def _lock_memory(self) -> None:

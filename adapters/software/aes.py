@@ -8,9 +8,6 @@ AEAD decryption gives nothing away before the tag is verified, so its parts are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
@@ -27,6 +24,7 @@ from ferrohsm.errors import (
 )
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Ccm, Ctr, Gcm, Mechanism
+from ferrohsm.typed import Any, Callable
 from ferrohsm_adapters.software.material import AES_LENGTHS, Bytes, secret_value
 from ferrohsm_adapters.software.operation import EngineOperation, Held, wipe
 

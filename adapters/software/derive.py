@@ -5,12 +5,11 @@ PKCS#11 3.2, "Key derivation by data encryption - DES & AES" and "… - Camellia
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key, Operation
 from ferrohsm.errors import AttributeValueInvalid, DataLenRange, KeySizeRange, TemplateIncomplete
 from ferrohsm.parameters import CbcEncryptData, Mechanism
+from ferrohsm.typed import Awaitable, Callable
 from ferrohsm_adapters.software.material import (
     fixed_length,
     number,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ferrohsm.adapters import Key
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
+from ferrohsm.typed import Any
 from ferrohsm_adapters.software.hash_functions import hashing, length, truncated
 from ferrohsm_adapters.software.operation import EngineOperation, copied
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Ecdh1, Mechanism
+from ferrohsm.typed import cast
 from ferrohsm_adapters.software.material import number, secret_attributes, secret_length_allowed, ulong
 
 # RSA pairs take so long to make that asking the core first costs nothing, and too much memory to keep.

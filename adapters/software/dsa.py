@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.utils import (
     decode_dss_signature,
@@ -14,6 +12,7 @@ from ferrohsm.adapters import Function, Key
 from ferrohsm.errors import DataLenRange, SignatureInvalid, SignatureLenRange
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
+from ferrohsm.typed import Any
 from ferrohsm_adapters.software import ffc_material
 from ferrohsm_adapters.software.ec import Ecdsa, HashedEcdsa, RawEcdsa
 from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS

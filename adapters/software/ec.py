@@ -6,8 +6,6 @@ verifies too.
 
 from __future__ import annotations
 
-from typing import Any
-
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
@@ -21,6 +19,7 @@ from ferrohsm.adapters import Function, Key
 from ferrohsm.errors import DataLenRange, SignatureInvalid, SignatureLenRange
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
+from ferrohsm.typed import Any
 from ferrohsm_adapters.software import ec_material
 from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS
 from ferrohsm_adapters.software.operation import EngineOperation, copied

@@ -7,9 +7,6 @@ the length of the order; those of RFC 8032 and RFC 7748 have one length only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Key
 from ferrohsm.errors import (
@@ -19,6 +16,7 @@ from ferrohsm.errors import (
     TemplateIncomplete,
     WrappedKeyInvalid,
 )
+from ferrohsm.typed import Any, Callable, NamedTuple, cast
 from ferrohsm_adapters.software import der
 from ferrohsm_adapters.software.material import Bytes, number, octets, public_info
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Key
 from ferrohsm.errors import MechanismParamInvalid
 from ferrohsm.mechanisms import HASHES, Row, hash_of_kdf
 from ferrohsm.parameters import Ecdh1, Mechanism
+from ferrohsm.typed import TYPE_CHECKING, Any
 from ferrohsm_adapters.software import ec_material
 from ferrohsm_adapters.software.derive import derived_key, wanted_length
 from ferrohsm_adapters.software.operation import wipe

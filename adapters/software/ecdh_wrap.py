@@ -6,13 +6,12 @@ keys. The blob begins with the new key's point as ``C_DeriveKey`` takes it: unco
 
 from __future__ import annotations
 
-from typing import Any
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Key
 from ferrohsm.errors import MechanismParamInvalid, WrappedKeyInvalid, WrappedKeyLenRange
 from ferrohsm.mechanisms import ROWS
 from ferrohsm.parameters import Ecdh1, EcdhAesKeyWrap, Mechanism
+from ferrohsm.typed import Any
 from ferrohsm_adapters.software import der, ec_material, ecdh, key_wrap
 from ferrohsm_adapters.software.material import Bytes, ulong
 from ferrohsm_adapters.software.operation import wipe

@@ -6,14 +6,13 @@ contexts are refused: the engine does not have them.
 
 from __future__ import annotations
 
-from typing import Any
-
 from cryptography.exceptions import InvalidSignature
 
 from ferrohsm.adapters import Function, Key
 from ferrohsm.errors import MechanismParamInvalid, SignatureInvalid, SignatureLenRange
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import EdDsa, Mechanism
+from ferrohsm.typed import Any
 from ferrohsm_adapters.software import ec_material
 from ferrohsm_adapters.software.operation import EngineOperation, Held
 

@@ -8,8 +8,6 @@ or key is computed here.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key, Messages, Operation
@@ -44,6 +42,7 @@ from ferrohsm.parameters import (
     TlsMac,
     TlsMaster,
 )
+from ferrohsm.typed import Any, Callable, Mapping, Protocol
 
 Begin = Callable[[int, Row, Mechanism, Any], Operation]
 
@@ -87,6 +86,9 @@ class Kernels(Protocol):
 
     def capsule(self) -> object:
         """Return the table of ``ferrohsm_kernel.h``."""
+
+    def mac_into(self, key: bytes | bytearray, data: bytes | bytearray, out: bytearray) -> None:
+        """Write HMAC-SHA-256 of `data` under `key`; `out` has 32 bytes."""
 
     def seed(self, data: memoryview) -> None:
         """Mix `data` into the generator."""

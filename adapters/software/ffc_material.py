@@ -7,7 +7,6 @@ is computed here. Key sizes are in bits.
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple, cast
 
 from cryptography.utils import CryptographyDeprecationWarning
 
@@ -20,6 +19,7 @@ from ferrohsm.errors import (
     TemplateIncomplete,
     WrappedKeyInvalid,
 )
+from ferrohsm.typed import Any, NamedTuple, cast
 from ferrohsm_adapters.software.der import OCTET_STRING, SEQUENCE, Malformed, element, encode
 from ferrohsm_adapters.software.material import Bytes, number, octets, public_info
 from ferrohsm_adapters.software.operation import wipe

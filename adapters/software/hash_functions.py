@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 
 from ferrohsm.errors import MechanismParamInvalid
 from ferrohsm.mechanisms import HASHES, hash_of_digest, hash_of_mgf
+from ferrohsm.typed import Any
 
 HASH_FUNCTIONS: dict[str, hashes.HashAlgorithm] = {
     "sha1": hashes.SHA1(),

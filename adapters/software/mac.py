@@ -6,15 +6,14 @@ Mechanisms", "Poly1305". CBC-MAC (FIPS 113) pads its data with zeros to whole bl
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from hmac import compare_digest
-from typing import Any
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Key
 from ferrohsm.errors import KeySizeRange, MechanismParamInvalid, SignatureInvalid, SignatureLenRange
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
+from ferrohsm.typed import Any, Callable
 from ferrohsm_adapters.software.material import secret_value
 from ferrohsm_adapters.software.operation import EngineOperation, copied, wipe
 

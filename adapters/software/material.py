@@ -6,14 +6,12 @@ RFC 8032 and RFC 7748 values as those documents write them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Key, Value
 from ferrohsm.errors import AttributeValueInvalid, KeyNotWrappable, TemplateIncomplete, WrappedKeyInvalid
 from ferrohsm.mechanism_row import HOTP_MAX_BYTES, HOTP_MIN_BYTES
 from ferrohsm.mechanisms import HMAC_KEY_TYPES, SECRET_MAX_BYTES
+from ferrohsm.typed import Any, Sequence, cast
 
 Bytes = bytes | bytearray
 

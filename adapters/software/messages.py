@@ -7,7 +7,6 @@ A vector is used once in a process: the last ones are remembered.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Function, Key
@@ -21,6 +20,7 @@ from ferrohsm.errors import (
 )
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Ccm, ChaCha20Poly1305, Gcm, Mechanism, MessageParameter
+from ferrohsm.typed import Callable
 from ferrohsm_adapters.software import aes, modes
 from ferrohsm_adapters.software.operation import EngineOperation
 

@@ -7,7 +7,6 @@ deterministic one is required is refused. Kernels with libcrypto 3.5 are asked b
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 
@@ -21,6 +20,7 @@ from ferrohsm.errors import (
 )
 from ferrohsm.mechanisms import Row, hash_of_digest
 from ferrohsm.parameters import Mechanism, SignContext
+from ferrohsm.typed import Any
 from ferrohsm_adapters.software import postquantum_material
 from ferrohsm_adapters.software.operation import EngineOperation
 

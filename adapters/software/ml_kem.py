@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ferrohsm.adapters import Attributes, Key
 from ferrohsm.errors import EncryptedDataLenRange
+from ferrohsm.typed import TYPE_CHECKING
 from ferrohsm_adapters.software import postquantum_material
 from ferrohsm_adapters.software.derive import derived_key
 

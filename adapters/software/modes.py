@@ -7,9 +7,6 @@ XTS and CTS look at their data as a whole, so its parts are kept, up to 64 MiB.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.decrepit.ciphers import modes as old_modes
 from cryptography.hazmat.decrepit.ciphers.algorithms import Camellia, TripleDES
@@ -27,6 +24,7 @@ from ferrohsm.errors import (
 )
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import ChaCha20, ChaCha20Poly1305, Mechanism
+from ferrohsm.typed import Any, Callable
 from ferrohsm_adapters.software.aes import (
     BLOCK,
     Counter,

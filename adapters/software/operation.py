@@ -6,8 +6,6 @@ the operation. See `ferrohsm.adapters.Operation` for the contract.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
-
 from ferrohsm.errors import (
     FunctionNotSupported,
     HsmError,
@@ -15,6 +13,7 @@ from ferrohsm.errors import (
     StateUnsaveable,
     TokenResourceExceeded,
 )
+from ferrohsm.typed import Any, TypeVar
 
 # Data that must be seen whole before anything may leave (AEAD decryption, EdDSA) is kept up to here.
 MAX_HELD_BYTES = 64 * 1024 * 1024

@@ -7,11 +7,10 @@ on that way. Else the library does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes
 from ferrohsm.mechanisms import Row
+from ferrohsm.typed import TYPE_CHECKING
 from ferrohsm_adapters.software.material import complete, ulong
 
 if TYPE_CHECKING:

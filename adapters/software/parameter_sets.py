@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from ferrohsm import constants as ck
 from ferrohsm.errors import ParameterSetNotSupported, TemplateIncomplete
+from ferrohsm.typed import Any, NamedTuple
 from ferrohsm_adapters.software.material import number
 
 

@@ -6,8 +6,7 @@ are read: seed, expanded key, and both.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from ferrohsm.typed import NamedTuple
 from ferrohsm_adapters.software.der import OCTET_STRING, SEQUENCE, Malformed, element, encode
 from ferrohsm_adapters.software.parameter_sets import ParameterSet, set_named
 

@@ -7,8 +7,6 @@ where their libcrypto is 3.5 or newer, have every parameter set, and take a priv
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key
 from ferrohsm.errors import (
@@ -18,6 +16,7 @@ from ferrohsm.errors import (
     TemplateIncomplete,
     WrappedKeyInvalid,
 )
+from ferrohsm.typed import TYPE_CHECKING, Any, cast
 from ferrohsm_adapters.software import parameter_sets, postquantum_info
 from ferrohsm_adapters.software.material import Bytes, octets, public_info, ulong
 from ferrohsm_adapters.software.operation import wipe

@@ -6,8 +6,6 @@ the private key could predict (implicit rejection). Key sizes are in bits, lengt
 
 from __future__ import annotations
 
-from typing import Any
-
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -28,6 +26,7 @@ from ferrohsm.errors import (
 )
 from ferrohsm.mechanisms import RSA_MAX_BITS, RSA_MIN_BITS, Row
 from ferrohsm.parameters import Mechanism, RsaOaep, RsaPss
+from ferrohsm.typed import Any
 from ferrohsm_adapters.software.hash_functions import (
     HASH_FUNCTIONS,
     digest_function,

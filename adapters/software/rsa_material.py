@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import lcm
-from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -11,6 +10,7 @@ from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Key
 from ferrohsm.errors import AttributeValueInvalid, KeySizeRange, TemplateIncomplete, TemplateInconsistent
 from ferrohsm.mechanisms import RSA_MAX_BITS, RSA_MIN_BITS
+from ferrohsm.typed import cast
 from ferrohsm_adapters.software.material import Bytes, number, octets, public_info, ulong
 
 _MAX_EXPONENT_BITS = 64

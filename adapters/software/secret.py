@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes
 from ferrohsm.errors import KeySizeRange, TemplateIncomplete
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
+from ferrohsm.typed import TYPE_CHECKING
 from ferrohsm_adapters.software.material import (
     number,
     secret_attributes,

@@ -6,14 +6,12 @@ parameter lists.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key
 from ferrohsm.errors import KeySizeRange, KeyTypeInconsistent, MechanismParamInvalid, TemplateIncomplete
 from ferrohsm.mechanisms import ROWS, Row
 from ferrohsm.parameters import DkmLength, IntegerFormat, KeyReference, Mechanism, PrfData, Sp800108
+from ferrohsm.typed import Any, Callable
 from ferrohsm_adapters.software import mac
 from ferrohsm_adapters.software.derive import derived_key, wanted_length
 from ferrohsm_adapters.software.material import number, secret_value

@@ -6,13 +6,12 @@ TLS 1.0 and 1.1, half of which is MD5, is not offered.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Key
 from ferrohsm.errors import KeySizeRange, MechanismParamInvalid, TemplateIncomplete, TemplateInconsistent
 from ferrohsm.mechanisms import Row, hash_of_digest
 from ferrohsm.parameters import Mechanism, TlsKdf, TlsKeyMaterial, TlsMac, TlsMaster
+from ferrohsm.typed import Any
 from ferrohsm_adapters.software import hash_functions
 from ferrohsm_adapters.software.derive import derived_key, wanted_length
 from ferrohsm_adapters.software.mac import Mac

@@ -7,8 +7,6 @@ keys only.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key, Operation
@@ -25,6 +23,7 @@ from ferrohsm.errors import (
 )
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Ccm, Mechanism, RsaAesKeyWrap
+from ferrohsm.typed import Any, Awaitable, Callable
 from ferrohsm_adapters.software import der
 from ferrohsm_adapters.software.material import (
     from_private_key_info,

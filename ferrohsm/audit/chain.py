@@ -13,13 +13,13 @@ chain goes on behind the gap, with a record that says so.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from ferrohsm import log
 from ferrohsm.audit import events, record
 from ferrohsm.audit import head as heads
 from ferrohsm.audit.head import Head
 from ferrohsm.store import files
+from ferrohsm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, NamedTuple
 
 from ferrohsm.audit.record import stamp
 from ferrohsm.errors import DataInvalid
+from ferrohsm.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

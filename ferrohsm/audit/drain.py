@@ -8,14 +8,13 @@ entry whose mover was killed between appending and noting is not appended again.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ferrohsm import log
 from ferrohsm.audit import events, places, record
 from ferrohsm.audit import ring as rings
 from ferrohsm.audit.chain import Chain, own_source
 from ferrohsm.store import files
+from ferrohsm.typed import TYPE_CHECKING, Callable
 
 if TYPE_CHECKING:
     from ferrohsm.audit.ring import Ring

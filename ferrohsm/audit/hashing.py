@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
-
-from ferrohsm.own_sha256 import sha256
+from ferrohsm.hashing import Mac, sha256
 
 
 def digest(data: bytes) -> str:
@@ -16,17 +14,15 @@ def digest(data: bytes) -> str:
 class Key:
     """A key for HMAC-SHA-256."""
 
-    __slots__ = ("_start", "secret")
+    __slots__ = ("_mac", "secret")
 
     def __init__(self, secret: bytes) -> None:
         self.secret = secret
-        self._start = hmac.new(secret, digestmod=sha256)
+        self._mac = Mac(secret)
 
     def mac(self, data: bytes) -> bytes:
         """Return the code of `data`."""
-        started = self._start.copy()
-        started.update(data)
-        return started.digest()
+        return self._mac.of(data)
 
     def __repr__(self) -> str:
         """Tell nothing."""

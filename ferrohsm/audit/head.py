@@ -7,13 +7,13 @@ SHA-256, and an HMAC-SHA-256 of that and of the chain's name under the audit key
 
 from __future__ import annotations
 
-import hmac
 import os
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from _operator import _compare_digest as compare_digest
 
 from ferrohsm.errors import DeviceError
 from ferrohsm.store import files
+from ferrohsm.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from ferrohsm.audit.hashing import Key
@@ -53,7 +53,7 @@ def _parse(data: bytes, name: str, key: Key) -> Head | None:
     if len(data) < _HEAD.size + 32 or not data.startswith(_MAGIC):
         return None
     said, code = data[: _HEAD.size], data[_HEAD.size : _HEAD.size + 32]
-    if not hmac.compare_digest(_code(said, name, key), code):
+    if not compare_digest(_code(said, name, key), code):
         return None
     _, sequence, segment, offset, digest = _HEAD.unpack(said)
     return Head(sequence, segment, offset, digest.hex())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-
 from ferrohsm import constants as ck
 from ferrohsm.audit.events import INITIALIZE, LOGIN, NOBODY, NONE
 from ferrohsm.audit.tokens import result_of
 from ferrohsm.errors import BufferTooSmall
+from ferrohsm.typed import TYPE_CHECKING, Any, Callable, TypeVar, cast
 
 if TYPE_CHECKING:
     from ferrohsm.sessions import Session

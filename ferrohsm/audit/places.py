@@ -8,14 +8,13 @@ the audit's own. A chain's name is in its key: the records of one are none of an
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from ferrohsm.audit.chain import Place, segments
 from ferrohsm.audit.hashing import Key
 from ferrohsm.errors import DeviceError
 from ferrohsm.store import files
 from ferrohsm.store.sealing import KEY_SIZE, wipe
+from ferrohsm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ferrohsm.config import Config
@@ -118,8 +117,10 @@ def _make_own_key(config: Config, root: str, path: str) -> None:
         files.sync_directory(root)
     finally:
         wipe(fresh)
-        with suppress(FileNotFoundError):
+        try:
             os.unlink(aside)
+        except FileNotFoundError:
+            pass
 
 
 def names(root: str) -> list[str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ferrohsm.audit import places
 from ferrohsm.audit.trail import Trail
 from ferrohsm.audit.verify import lines
+from ferrohsm.typed import TYPE_CHECKING, Any, Iterator, NamedTuple
 
 if TYPE_CHECKING:
     from ferrohsm.audit.chain import Place

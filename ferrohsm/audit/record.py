@@ -6,14 +6,12 @@ zeros for the first), *mac* is the HMAC-SHA-256, under the audit key, of everyth
 
 from __future__ import annotations
 
-import hmac
 import time
-from hashlib import sha256
-from typing import TYPE_CHECKING, Any
 
 from ferrohsm import constants as ck
 from ferrohsm.audit import hashing
 from ferrohsm.audit.events import COUNT, ENTRY, NAMES, NONE, SPAN_SHIFT
+from ferrohsm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,6 +110,8 @@ def digest(line: bytes) -> str:
 
 def quick_digest(line: bytes) -> bytes:
     """Return the same as the line has it; for those who only read."""
+    from hashlib import sha256
+
     return sha256(line).hexdigest().encode()
 
 
@@ -130,6 +130,8 @@ def before(line: bytes) -> bytes:
 
 def authentic(line: bytes, key: bytes) -> bool:
     """Say whether the record was made with this key and is as it was made."""
+    import hmac
+
     made = hmac.digest(key, line[: -_MAC_AT - len(MAC)], "sha256").hex().encode()
     return line[-_MAC_AT - len(MAC) : -_MAC_AT] == MAC and hmac.compare_digest(
         made, line[-_MAC_AT : -len(END)]

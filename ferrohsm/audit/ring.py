@@ -18,11 +18,11 @@ import os
 import struct
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Protocol
 
 from ferrohsm.audit.events import CLOSED, COUNT, ENTRY, ENTRY_SIZE
 from ferrohsm.errors import DeviceError
 from ferrohsm.store import files
+from ferrohsm.typed import TYPE_CHECKING, Any, Protocol
 
 try:
     import fcntl

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from _thread import allocate_lock, start_new_thread
-from typing import TYPE_CHECKING
 
 from ferrohsm import log
 from ferrohsm.audit import drain, events, places
@@ -18,6 +17,7 @@ from ferrohsm.audit.chain import Chain
 from ferrohsm.errors import DeviceError
 from ferrohsm.store import files
 from ferrohsm.store.directory import is_serial
+from ferrohsm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

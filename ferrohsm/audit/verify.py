@@ -6,14 +6,13 @@ Every record is read once, in order; a million take some seconds.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 from time import sleep
-from typing import TYPE_CHECKING, NamedTuple
 
 from ferrohsm.audit import head as heads
 from ferrohsm.audit import record
 from ferrohsm.audit.chain import segments
 from ferrohsm.audit.events import NAMES, PRUNED, RESUMED
+from ferrohsm.typed import TYPE_CHECKING, Callable, Iterator, NamedTuple
 
 if TYPE_CHECKING:
     from ferrohsm.audit.chain import Place

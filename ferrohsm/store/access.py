@@ -8,9 +8,6 @@ from __future__ import annotations
 import os
 import time
 from _thread import allocate_lock
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import TokenStatus
@@ -28,6 +25,7 @@ from ferrohsm.store import files, pins
 from ferrohsm.store.database import Database, Records, Transaction
 from ferrohsm.store.index import Chain
 from ferrohsm.store.sealing import KEY_SIZE, PrivateKeys, PublicKeys, wipe
+from ferrohsm.typed import TYPE_CHECKING, Callable, Iterator, NamedTuple, contextmanager
 
 if TYPE_CHECKING:
     import sqlite3

@@ -8,11 +8,8 @@ both files, and the SHA-256 of all that. A backup holds the public key: keep it 
 from __future__ import annotations
 
 import os
-import sqlite3
 import struct
-from collections.abc import Callable
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 from ferrohsm.errors import DeviceError
 from ferrohsm.settings import StoreSettings
@@ -23,6 +20,8 @@ from ferrohsm.store.generation import fresh
 from ferrohsm.store.index import Chain
 from ferrohsm.store.records import Row, open_attributes, open_secrets
 from ferrohsm.store.sealing import PublicKeys
+from ferrohsm.store.sqlite import sqlite3
+from ferrohsm.typed import TYPE_CHECKING, Callable
 
 if TYPE_CHECKING:
     from typing import BinaryIO

@@ -6,15 +6,14 @@ most follow the one before, which costs one.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Iterator
-
 from ferrohsm.adapters import Attributes
 from ferrohsm.errors import DeviceError
 from ferrohsm.store.database import Transaction
 from ferrohsm.store.index import OID_SIZE, Chain, keys_of
 from ferrohsm.store.records import pack
 from ferrohsm.store.sealing import TAG_SIZE, PrivateKeys, PublicKeys
+from ferrohsm.store.sqlite import sqlite3
+from ferrohsm.typed import Iterable, Iterator
 
 _KEY_SIZE = TAG_SIZE + OID_SIZE
 _BATCH = 1000  # rows of one statement

@@ -8,22 +8,20 @@ made past that cannot be repaired: it is told so, and leaves its parent's connec
 
 from __future__ import annotations
 
-import hmac
 import os
-import sqlite3
 import struct
 import time
-import weakref
+from _operator import _compare_digest as compare_digest
 from _thread import allocate_lock
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from _weakref import ref
 
 from ferrohsm.errors import DeviceError, DeviceRemoved, HsmError, TokenWriteProtected
 from ferrohsm.settings import StoreSettings
 from ferrohsm.store import files, schema
 from ferrohsm.store.generation import Generation
 from ferrohsm.store.sealing import PublicKeys, mac
+from ferrohsm.store.sqlite import sqlite3
+from ferrohsm.typed import Callable, Iterator, TypeVar, contextmanager
 
 T = TypeVar("T")
 
@@ -41,7 +39,7 @@ _abandoned: list[object] = []
 # The files of which SQLite believes, wrongly, that this process has them open.
 _tainted: set[tuple[int, int] | None] = set()
 # A plain dictionary is listed in one step, whatever other threads do; a WeakSet is not.
-_databases: dict[int, weakref.ref[Database]] = {}
+_databases: dict[int, ref[Database]] = {}
 _fork_is_near = False
 
 
@@ -65,7 +63,7 @@ class Records:
         value, code = row
         if not (isinstance(value, bytes) and isinstance(code, bytes)):
             raise DeviceError(_DAMAGED)
-        if not hmac.compare_digest(self._mac(name, value), code):
+        if not compare_digest(self._mac(name, value), code):
             raise DeviceError(_DAMAGED)
         return value
 
@@ -156,7 +154,7 @@ class Database:
         self._generation = Generation(os.path.join(directory, "generation"), place)
         self._generation.open()
         number = id(self)
-        _databases[number] = weakref.ref(self, lambda _: _databases.pop(number, None))
+        _databases[number] = ref(self, lambda _: _databases.pop(number, None))
 
     @property
     def write_protected(self) -> bool:

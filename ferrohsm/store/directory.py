@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
-import sqlite3
-from collections.abc import Callable
-from hashlib import sha256
-from typing import TYPE_CHECKING
 
 from ferrohsm.errors import DeviceError, DeviceRemoved, HsmError, TokenNotPresent, TokenWriteProtected
+from ferrohsm.hashing import digest
 from ferrohsm.store import files, schema
 from ferrohsm.store.access import INCARNATION_SIZE, Access, first_pin, public_key_file, write_first
 from ferrohsm.store.database import Records
 from ferrohsm.store.generation import Generation, fresh
 from ferrohsm.store.sealing import KEY_SIZE, PublicKeys, wipe
+from ferrohsm.store.sqlite import sqlite3
 from ferrohsm.store.token import TokenStore
+from ferrohsm.typed import TYPE_CHECKING, Callable
 
 if TYPE_CHECKING:
     from ferrohsm.config import Config
@@ -30,7 +29,7 @@ _DIGITS = frozenset("0123456789abcdef")
 
 def slot_id(serial: str) -> int:
     """Return the slot id of a token: positive, of 31 bits, and the same on every host."""
-    number = int.from_bytes(sha256(serial.encode()).digest()[:4], "big") & 0x7FFFFFFF
+    number = int.from_bytes(digest(serial.encode())[:4], "big") & 0x7FFFFFFF
     return number or 1
 
 

@@ -8,11 +8,10 @@ a set of attributes, and the parser refuses every other, so that what is bound b
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 from ferrohsm.adapters import Attributes, Value
 from ferrohsm.errors import AttributeValueInvalid, DeviceError, DeviceMemory
+from ferrohsm.typed import Any, Iterable, Mapping
 
 VERSION = 1
 MAX_SIZE = 1 << 24

@@ -9,9 +9,7 @@ has no answer here, and the search takes the long way, which knows what to say.
 
 from __future__ import annotations
 
-import sqlite3
-from hmac import compare_digest
-from typing import TYPE_CHECKING
+from _operator import _compare_digest as compare_digest
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Value
@@ -20,6 +18,8 @@ from ferrohsm.store.encoding import compare
 from ferrohsm.store.index import OID_SIZE, TYPE
 from ferrohsm.store.records import open_attributes
 from ferrohsm.store.sealing import TAG_SIZE, PrivateKeys, PublicKeys, mac
+from ferrohsm.store.sqlite import sqlite3
+from ferrohsm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ferrohsm.store.database import Database

@@ -9,15 +9,15 @@ never silently "not there". The first and the last entry are sentinels.
 
 from __future__ import annotations
 
-import hmac
-import sqlite3
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from _operator import _compare_digest as compare_digest
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Value
 from ferrohsm.errors import DeviceError
 from ferrohsm.store.sealing import TAG_SIZE, PrivateKeys, PublicKeys, mac
+from ferrohsm.store.sqlite import sqlite3
+from ferrohsm.typed import Iterable, Iterator, Mapping, Sequence
 
 OID_SIZE = 6
 MAX_OID = (1 << 48) - 1
@@ -131,7 +131,7 @@ class Chain:
                 raise DeviceError(_BROKEN)
             before, link = row
             for here, following in cursor:
-                if not hmac.compare_digest(mac(key, before + here)[:TAG_SIZE], link):
+                if not compare_digest(mac(key, before + here)[:TAG_SIZE], link):
                     raise DeviceError(_BROKEN)
                 if not here.startswith(tag):
                     return
@@ -165,7 +165,7 @@ class Chain:
     def _check(self, before: bytes, after: bytes, link: bytes) -> None:
         # A damaged cell may be of any type.
         whole = isinstance(before, bytes) and isinstance(after, bytes) and isinstance(link, bytes)
-        if not whole or not hmac.compare_digest(self.mac(before, after), link):
+        if not whole or not compare_digest(self.mac(before, after), link):
             raise DeviceError(_BROKEN)
 
     def mac(self, key: bytes, after: bytes) -> bytes:

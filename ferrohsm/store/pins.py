@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import struct
 import time
-from typing import NamedTuple
 
 from ferrohsm import log
 from ferrohsm.errors import DeviceError, PinIncorrect
 from ferrohsm.settings import KdfSettings, PinPolicy
+from ferrohsm.store.engine import argon2id
 from ferrohsm.store.sealing import KEY_SIZE, cipher_of, seal, unseal
+from ferrohsm.typed import NamedTuple
 
 _HEAD = struct.Struct("<BIII16s")
 _TRIES = struct.Struct("<IQ")
@@ -84,9 +85,7 @@ def require_means() -> None:
     The cryptography library obeys ``OPENSSL_CONF``, and a configuration may take its algorithms away.
     """
     try:
-        from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-
-        Argon2id(salt=bytes(16), length=KEY_SIZE, iterations=1, lanes=1, memory_cost=8)
+        argon2id()(salt=bytes(16), length=KEY_SIZE, iterations=1, lanes=1, memory_cost=8)
         cipher_of(bytearray(range(KEY_SIZE)))
     except Exception:
         said = "the cryptography library has no Argon2id or no AES-GCM: look at what OPENSSL_CONF names"
@@ -97,10 +96,8 @@ def require_means() -> None:
 def _wrapping_key(
     pin: bytearray, pepper: bytes, salt: bytes, memory: int, passes: int, lanes: int
 ) -> bytearray:
-    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-
     out = bytearray(KEY_SIZE)
-    Argon2id(
+    argon2id()(
         salt=salt, length=KEY_SIZE, iterations=passes, lanes=lanes, memory_cost=memory, secret=pepper
     ).derive_into(pin, out)  # type: ignore[arg-type]
     return out

@@ -7,10 +7,8 @@ attribute as associated data, so that a changed ``CKA_EXTRACTABLE`` makes the se
 
 from __future__ import annotations
 
-import hmac
 import struct
-from collections.abc import Mapping
-from typing import NamedTuple
+from _operator import _compare_digest as compare_digest
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Value
@@ -27,6 +25,7 @@ from ferrohsm.store.sealing import (
     unseal,
     wipe,
 )
+from ferrohsm.typed import Mapping, NamedTuple
 
 _CONTEXT = struct.Struct("<16s16sQQB")
 _KEY_CLASSES = frozenset(
@@ -143,7 +142,7 @@ def open_attributes(serial: bytes, public: PublicKeys, private: PrivateKeys | No
             raise UserNotLoggedIn("a private object needs the user's login")
         return bytes(unseal(private.cipher, stored, bound))
     encoded = stored[:-MAC_SIZE]
-    if not hmac.compare_digest(mac(public.mac_key, bound + encoded), stored[-MAC_SIZE:]):
+    if not compare_digest(mac(public.mac_key, bound + encoded), stored[-MAC_SIZE:]):
         raise DeviceError(f"object {oid} is damaged or was changed: it is not used")
     return encoded
 

@@ -6,7 +6,6 @@ Version 1 had an index without the chain of MACs (`ferrohsm.store.index`); versi
 from __future__ import annotations
 
 import os
-import sqlite3
 
 from ferrohsm.errors import (
     DeviceError,
@@ -18,6 +17,7 @@ from ferrohsm.errors import (
     TokenWriteProtected,
 )
 from ferrohsm.store.index import FIRST, LAST, Chain
+from ferrohsm.store.sqlite import sqlite3
 
 VERSION = 2
 APPLICATION_ID = 0x4648534D  # "FHSM"

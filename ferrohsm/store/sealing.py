@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import os
 from _thread import allocate_lock
-from typing import TYPE_CHECKING
 
 from ferrohsm.errors import DeviceError, DeviceRemoved, UserNotLoggedIn
-
-try:
-    from _hashlib import hmac_digest  # what `hmac.digest` calls, without its detour
-except ImportError:  # an interpreter without OpenSSL
-    from hmac import digest as hmac_digest  # type: ignore[assignment]
+from ferrohsm.hashing import Mac
+from ferrohsm.store import engine
+from ferrohsm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -26,18 +23,12 @@ NONCE_SIZE = 12
 GCM_TAG_SIZE = 16
 MAC_SIZE = 32
 TAG_SIZE = 12
+_SHORT = 192  # bytes; for longer data OpenSSL's takes less time
 
 
 def mac(key: bytes | bytearray, data: bytes | bytearray) -> bytes:
-    """Return HMAC-SHA-256."""
-    try:
-        return hmac_digest(key, data, "sha256")
-    except ValueError:  # the host's OpenSSL is told to have no such thing; the interpreter has one of its own
-        from hmac import new
-
-        from ferrohsm.own_sha256 import sha256
-
-        return new(key, data, sha256).digest()
+    """Return HMAC-SHA-256 under a key that needs no PIN."""
+    return Mac(key).of(data) if len(data) <= _SHORT else engine.openssl_mac(key, data)
 
 
 def wipe(buffer: bytearray) -> None:
@@ -47,11 +38,8 @@ def wipe(buffer: bytearray) -> None:
 
 def _subkey(master: bytearray, purpose: bytes) -> bytearray:
     """Return one key of `master`, made in a buffer that can be wiped."""
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-
     out = bytearray(KEY_SIZE)
-    HKDFExpand(hashes.SHA256(), KEY_SIZE, purpose).derive_into(master, out)
+    engine.expand_into(master, purpose, out)
     return out
 
 
@@ -61,10 +49,8 @@ def cipher_of(key: bytearray) -> AESGCM:
     The cipher has expanded its own copy, which OpenSSL cleanses when it goes. Raises `DeviceError` from a
     library that reads the caller's buffer at each use instead: it would seal with a key of zeros.
     """
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
     try:
-        cipher = AESGCM(key)
+        cipher = engine.aes_gcm()(key)
         before = cipher.encrypt(bytes(NONCE_SIZE), b"", None)
     finally:
         wipe(key)
@@ -85,8 +71,6 @@ def seal(cipher: AESGCM, plain: bytes | bytearray, bound: bytes | bytearray) -> 
 
 def unseal(cipher: AESGCM, sealed: bytes | memoryview, bound: bytes | bytearray) -> bytearray:
     """Return what `seal` was given, in a buffer that can be wiped; raises ``DeviceError`` if touched."""
-    from cryptography.exceptions import InvalidTag
-
     size = len(sealed) - NONCE_SIZE - GCM_TAG_SIZE
     if size < 0:
         raise DeviceError("a sealed record is damaged: it is too short")
@@ -94,8 +78,10 @@ def unseal(cipher: AESGCM, sealed: bytes | memoryview, bound: bytes | bytearray)
     plain = bytearray(size)
     try:
         cipher.decrypt_into(view[:NONCE_SIZE], view[NONCE_SIZE:], bound, plain)
-    except InvalidTag:
+    except Exception as error:
         wipe(plain)
+        if not engine.is_invalid_tag(error):
+            raise
         raise DeviceError("a sealed record is damaged or was changed: it is not used") from None
     return plain
 
@@ -110,7 +96,7 @@ class PublicKeys:
         self._master: bytearray | None = master
         self._cipher: AESGCM | None = None
         self._lock = allocate_lock()
-        # HKDF-Expand of one block, spelt with the standard library: listing tokens must not
+        # HKDF-Expand of one block, spelt with the interpreter's own hash: listing tokens must not
         # cost the import of `cryptography`.
         self.mac_key = mac(master, b"ferrohsm mac\x01")
         self.index_key = mac(master, b"ferrohsm index\x01")
@@ -184,7 +170,7 @@ class PrivateKeys:
 
     def tag(self, item: bytes) -> bytes:
         """Return the blind index's tag of an encoded type and value."""
-        return mac(self._index_key, item)[:TAG_SIZE]
+        return engine.mac(self._index_key, item)[:TAG_SIZE]
 
     def close(self) -> None:
         """Wipe the keys, now or when the last call that uses them ends."""

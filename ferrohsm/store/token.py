@@ -6,10 +6,6 @@ A directory holds ``token.db`` (`ferrohsm.store.schema`), ``public.key`` (the ke
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
-
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Template
 from ferrohsm.errors import DeviceError, ObjectHandleInvalid, UserNotLoggedIn
@@ -20,6 +16,7 @@ from ferrohsm.store.glance import glance, named
 from ferrohsm.store.index import Chain, intersect, items, keys_of
 from ferrohsm.store.records import Row, open_attributes, open_secrets, pack
 from ferrohsm.store.sealing import PrivateKeys, PublicKeys, wipe
+from ferrohsm.typed import TYPE_CHECKING, Iterable, Iterator
 
 if TYPE_CHECKING:
     import sqlite3
@@ -114,12 +111,14 @@ class TokenStore(Access):
         few = self._glance(wanted, after)
         if few is not None and len(few) < limit:
             return few
+        from heapq import merge
+
         found: list[int] = []
         with self._reading() as (db, public, private):
             chain = Chain(db, public.chain_key)
             streams = self._streams(chain, wanted, after, public, private)
             try:
-                for oid in heapq.merge(*streams):
+                for oid in merge(*streams):
                     row = db.execute(_ROW, (oid,)).fetchone()
                     if row is None:
                         raise _missing(oid)

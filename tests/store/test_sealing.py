@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import aead
 
 from ferrohsm.errors import DeviceError
-from ferrohsm.store import sealing
+from ferrohsm.store import engine, sealing
 
 KEY = bytes(range(32))
 
@@ -32,7 +32,7 @@ def test_a_cipher_that_does_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         def encrypt(self, nonce: bytes, data: bytes, bound: bytes | None) -> bytes:
             return real(bytes(self.key)).encrypt(nonce, data, bound)
 
-    monkeypatch.setattr(aead, "AESGCM", Late)
+    monkeypatch.setattr(engine, "aes_gcm", lambda: Late)
     with pytest.raises(DeviceError, match="no key of its own"):
         sealing.cipher_of(key)
     assert not any(key)

@@ -6,7 +6,7 @@ serve the mechanism with this parameter or key; then the caller computes it in a
 `capsule` gives the table of ``ferrohsm_kernel.h`` for those that need no Python at all.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
@@ -48,6 +48,7 @@ include "_memory.pxi"
 include "_parameters.pxi"
 include "_keys.pxi"
 include "_operation.pxi"
+include "_macs.pxi"
 include "_generation.pxi"
 include "_postquantum.pxi"
 
