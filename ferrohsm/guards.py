@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ferrohsm import log
 from ferrohsm.adapter_info import checked_mechanisms
-from ferrohsm.errors import DeviceError, HsmError
+from ferrohsm.errors import DeviceError, HsmError, MechanismInvalid
 from ferrohsm.translation import from_adapter
 from ferrohsm.typed import TYPE_CHECKING, Any, Callable
 
@@ -121,6 +121,14 @@ def _ciphertext(value: Any, _: tuple[Any, ...]) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and _data(value[0], ()) and _attributes(value[1])
 
 
+def _wrapping(value: Any, _: tuple[Any, ...]) -> bool:
+    return isinstance(value, tuple) and len(value) == 3 and all(_data(part, ()) for part in value)
+
+
+def _messages(value: Any, _: tuple[Any, ...]) -> bool:
+    return all(callable(getattr(value, name, None)) for name in (*_MESSAGES, "close"))
+
+
 def _operation(value: Any, _: tuple[Any, ...]) -> bool:
     return isinstance(getattr(value, "multi_part", None), bool) and callable(getattr(value, "close", None))
 
@@ -157,10 +165,20 @@ _SIGNER: dict[str, Check] = {
     "encapsulated_length": _length,
     "encapsulate": _ciphertext,
     "decapsulate": _attributes,
+    "authenticated_length": _length,
+    "wrap_authenticated": _wrapping,
+    "unwrap_authenticated": _attributes,
     "release": _none,
     "keep": _attributes,
     "copy": _attributes,
     "change": _none,
+}
+_MESSAGES: dict[str, Check] = {
+    "begin": _data,
+    "length": _length,
+    "update": _data,
+    "finish": _pair(_data),
+    "abandon": _none,
 }
 _OPERATION: dict[str, Check] = {
     "once_length": _length,
@@ -275,16 +293,49 @@ class GuardedSigner(Guard):
 
     async def begin(self, function: int, mechanism: Any, key: Any) -> GuardedOperation:
         """Start an operation, guarded as this engine is."""
-        try:
-            operation = await self._inner.begin(function, mechanism, key)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
-            raise self._failed(error, "signer.begin") from None
-        if not self._sound(operation, _operation, ()):
-            self._believed(operation, lambda *_: False, "signer.begin", ())
+        operation = await self._begun("begin", _operation, function, mechanism, key)
         return GuardedOperation(operation, self._adapter, self._lane)
 
+    async def begin_messages(self, function: int, mechanism: Any, key: Any) -> GuardedMessages:
+        """Start a process of messages, guarded as this engine is. Raises `MechanismInvalid`."""
+        if not hasattr(self._inner, "begin_messages"):
+            raise MechanismInvalid("the slot has no messages")
+        messages = await self._begun("begin_messages", _messages, function, mechanism, key)
+        return GuardedMessages(messages, self._adapter, self._lane)
 
-class GuardedOperation(Guard):
+    async def _begun(self, method: str, check: Check, *arguments: Any) -> Any:
+        where = f"signer.{method}"
+        try:
+            begun = await getattr(self._inner, method)(*arguments)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            raise self._failed(error, where) from None
+        if not self._sound(begun, check, ()):
+            self._believed(begun, lambda *_: False, where, ())
+        return begun
+
+
+class _Begun(Guard):
+    """What lasts for several calls. It is closed on the adapter's own thread; nobody waits for that."""
+
+    def close(self) -> None:
+        """End it."""
+        self._there("close")
+
+    def _there(self, method: str) -> None:
+        """Call a method that gives nothing where the adapter runs, now or as soon as that can be."""
+        if self._lane.here():
+            self._do(method)
+        else:
+            self._lane.post(lambda: self._do(method))
+
+    def _do(self, method: str) -> None:
+        try:
+            getattr(self._inner, method)()
+        except (Exception, SystemExit) as error:
+            self._failed(error, f"{self._kind}.{method}")
+
+
+class GuardedOperation(_Begun):
     """An operation. Lengths are asked for on the adapter's loop, like all else."""
 
     _checks = _OPERATION
@@ -299,18 +350,17 @@ class GuardedOperation(Guard):
             return GuardedOperation(value, self._adapter, self._lane)
         return value
 
-    def close(self) -> None:
-        """End it, on the adapter's own thread; nobody waits for that."""
-        if self._lane.here():
-            self._close()
-        else:
-            self._lane.post(self._close)
 
-    def _close(self) -> None:
-        try:
-            self._inner.close()
-        except (Exception, SystemExit) as error:
-            self._failed(error, "operation.close")
+class GuardedMessages(_Begun):
+    """A process of messages."""
+
+    _checks = _MESSAGES
+    _kind = "messages"
+    multi_part = True
+
+    def abandon(self) -> None:
+        """Give up the message in hand, on the adapter's own thread; nobody waits for that."""
+        self._there("abandon")
 
 
 class GuardedSlot:

@@ -14,7 +14,7 @@ from ferrohsm.runtime import step
 if TYPE_CHECKING:
     from ferrohsm.isolation.child import Server
 
-_MOST = 64  # threads; with all of them in calls the next one waits
+_IDLE = 8  # threads that stay when there is nothing for them to do
 
 
 class _Crew:
@@ -24,7 +24,6 @@ class _Crew:
         self._server = server
         self._reading = allocate_lock()
         self._counting = allocate_lock()
-        self._threads = 1
         self._free = 1
 
     def work(self) -> None:
@@ -34,8 +33,8 @@ class _Crew:
                 call = self._next()
             self._relieve()
             self._run(call)
-            with self._counting:
-                self._free += 1
+            if not self._stays():
+                return
 
     def _next(self) -> Call:
         server = self._server
@@ -54,15 +53,31 @@ class _Crew:
                 return taken
 
     def _relieve(self) -> None:
-        """See to it that somebody is at the socket while this thread is in a call."""
+        """See to it that somebody is at the socket while this thread is in a call.
+
+        There are as many threads as calls, each of which a thread of the host waits for. Where there can be
+        no further one, the next call waits for one that ends.
+        """
         with self._counting:
             self._free -= 1
-            needed = self._free == 0 and self._threads < _MOST
+            needed = self._free == 0
             if needed:
-                self._threads += 1
                 self._free += 1
-        if needed:
+        if not needed:
+            return
+        try:
             threading.Thread(target=self.work, daemon=True).start()
+        except RuntimeError:
+            with self._counting:
+                self._free -= 1
+
+    def _stays(self) -> bool:
+        """Say whether this thread takes further calls, or others are enough."""
+        with self._counting:
+            if self._free >= _IDLE:
+                return False
+            self._free += 1
+            return True
 
     def _run(self, call: Call) -> None:
         server = self._server
