@@ -37,13 +37,31 @@ def recorded(event: int = 0, *, name: str = "", ready: bool = True) -> Callable[
                 raise
             if event:
                 facts = _facts(session, arguments)
-                audit.used(event, session.handle, facts["object"], facts["mechanism"])
+                try:
+                    audit.used(event, session.handle, facts["object"], facts["mechanism"])
+                except BaseException:
+                    await _take_back(session, result)
+                    raise
             return result
 
         call.__name__, call.__doc__ = method.__name__, method.__doc__
         return cast("Method", call)
 
     return wrap
+
+
+async def _take_back(session: Session, result: Any) -> None:
+    """Destroy the keys of a result whose use of a key cannot be recorded: nobody is told of them."""
+    from ferrohsm import log
+
+    result = getattr(result, "keys", result)
+    for oid in result if isinstance(result, tuple) else (result,):
+        if not isinstance(oid, int):
+            continue
+        try:
+            await session.token.objects.take_back(oid)
+        except Exception as error:
+            log.failure("a key whose making cannot be recorded could not be destroyed", error)
 
 
 def _facts(session: Session, arguments: tuple[Any, ...]) -> dict[str, Any]:
