@@ -79,14 +79,23 @@ async def wanted(
         return result
     if makes_objects:
         await destroy(core, session, result)
-    elif isinstance(result, bytearray):
-        result[:] = bytes(len(result))
+    if hasattr(result, "close"):
+        result.close()
+    for part in result if isinstance(result, tuple) else (result,):
+        if isinstance(part, bytearray):
+            part[:] = bytes(len(part))
     raise FunctionCanceled()
+
+
+def objects_of(made: Any) -> tuple[int, ...]:
+    """Return the objects among what a call gives: one, several, or one beside a ciphertext."""
+    parts = getattr(made, "keys", made)
+    return tuple(part for part in (parts if isinstance(parts, tuple) else (parts,)) if isinstance(part, int))
 
 
 async def destroy(core: Core, session: Session, made: Any) -> None:
     """Destroy the objects of a result; those that are gone with their session or login are gone."""
-    for oid in made if isinstance(made, tuple) else (made,):
+    for oid in objects_of(made):
         try:
             await core.destroy_object(session, oid)
         except Exception as error:

@@ -59,29 +59,46 @@ cdef Job pending_job(Call *call):
 cdef CK_RV async_complete(Call *call) except *:
     cdef Job job = pending_job(call)
     cdef CK_ASYNC_DATA *result = <CK_ASYNC_DATA *>call.out
-    if (result == NULL and job.gives != GIVES_NOTHING) or (result != NULL and result.ulVersion != 0):
+    if (result == NULL and job.needs_result()) or (result != NULL and result.ulVersion != 0):
         return CKR_ARGUMENTS_BAD
     if not job.ready():
         return CKR_PENDING
     job.over = True
     forget_job(job)
-    if job.place >= 0 and call.session.operations[job.place].phase == FERRO_PENDING:
-        drop_operation(&call.session.operations[job.place])
+    job.settle()
+    leave_place(call.session, job)
     if result != NULL:
         result.pValue, result.ulValue, result.hObject, result.hAdditionalObject = job.out, 0, 0, 0
-    job.settle()
     if job.error is not None:
         raise job.error
-    if job.gives == GIVES_BYTES:
-        call.out, call.out_length = job.out, &call.number
-        call.number = job.room
-        put_checked(call, job.value)
+    call.out, call.room, call.out_length = job.out, job.room, &call.number
+    call.number = 0
+    deliver(call, job, result)
+    if result != NULL:
         result.ulValue = call.number
-    elif job.gives == GIVES_OBJECT:
-        hand_out(call, job.value, &result.hObject)
-    elif job.gives == GIVES_PAIR:
-        hand_out_pair(call, job.value, &result.hObject, &result.hAdditionalObject)
     return CKR_OK
+
+
+cdef object deliver(Call *call, Job job, CK_ASYNC_DATA *result):
+    """Put out what a job has come to, as its function would have done; lengths and handles go to `result`."""
+    value, job.value = job.value, None
+    if job.gives == GIVES_BYTES:
+        put_checked(call, value)
+    elif job.gives == GIVES_MESSAGE:
+        call.operation = job.place
+        if job.place < 0:
+            put_wrapped(call, value, &job.places)
+        else:
+            put_message(call, value, &job.places)
+    elif job.gives == GIVES_OBJECT:
+        hand_out(call, value, &result.hObject)
+        put_version(job.version, job.version_made)
+    elif job.gives == GIVES_PAIR:
+        hand_out_pair(call, value, &result.hObject, &result.hAdditionalObject)
+    elif job.gives == GIVES_BOTH:
+        hand_out_both(call, value, &result.hObject)
+    elif job.gives == GIVES_MATERIAL:
+        hand_out_material(call, value, &job.material)
 
 
 cdef CK_RV async_get_id(Call *call) except *:
@@ -90,6 +107,8 @@ cdef CK_RV async_get_id(Call *call) except *:
         return CKR_ARGUMENTS_BAD
     job = pending_job(call)
     if job.function in CONFIDENTIAL or (job.gives >= GIVES_OBJECT and not job.persistent):
+        return CKR_STATE_UNSAVEABLE
+    if job.keeps != ENDS or job.elsewhere:  # its operation goes on in this session; its caller's memory is named nowhere else
         return CKR_STATE_UNSAVEABLE
     if job.id == 0:
         if len(SAVED) >= SAVED_LIMIT:
@@ -118,7 +137,7 @@ cdef CK_RV async_join(Call *call) except *:
         return CKR_SAVED_STATE_INVALID
     if JOBS.get((call.session.handle, name), job) is not job:
         return CKR_OPERATION_ACTIVE
-    if job.gives == GIVES_BYTES:
+    if job.gives == GIVES_BYTES or job.gives == GIVES_BOTH:
         if call.out == NULL:
             return CKR_ARGUMENTS_BAD
         if call.data_length < job.length:

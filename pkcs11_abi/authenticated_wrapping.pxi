@@ -53,12 +53,12 @@ cdef CK_RV wrap_authenticated(Call *call) except *:
         raise wrong_parameter()
     associated = view_of(call.slot, call.extra, call.extra_length)
     try:
-        return wrap_apart(call, mechanism, associated, &places)
+        return wrap_apart(call, "C_WrapKeyAuthenticated", mechanism, associated, &places)
     finally:
         release_view(associated)
 
 
-cdef CK_RV wrap_apart(Call *call, object mechanism, object associated, Places *places) except *:
+cdef CK_RV wrap_apart(Call *call, str name, object mechanism, object associated, Places *places) except *:
     """Wrap; the tag goes to its place, or behind the wrapped key where it has none."""
     cdef CK_ULONG behind = places.tag_length if places.tag == NULL else 0
     session = core_session(call.session)
@@ -68,11 +68,19 @@ cdef CK_RV wrap_apart(Call *call, object mechanism, object associated, Places *p
     cdef CK_RV rv = fits_exactly(call, length + behind)
     if rv != CKR_OK or call.out == NULL:
         return rv
-    room = call.out_length[0] - behind
-    vector, wrapped, tag = drive(
-        call, core().wrap_authenticated(session, mechanism, (wrapping, target), associated, room)
-    )
-    rv = put_checked(call, wrapped + tag if behind else wrapped)
+    room = call.room - behind
+    if defers(call, mechanism.type):
+        copy = memoryview(bytes(associated))  # the caller's is let go with the call
+        work = core().wrap_authenticated(session, mechanism, (wrapping, target), copy, room)
+        return put_off_with_room(call, name, GIVES_MESSAGE, work, inputs(copy, []), length + behind, places)
+    made = drive(call, core().wrap_authenticated(session, mechanism, (wrapping, target), associated, room))
+    return put_wrapped(call, made, places)
+
+
+cdef CK_RV put_wrapped(Call *call, tuple made, Places *places) except *:
+    """Put out vector, wrapped key and tag."""
+    vector, wrapped, tag = made
+    cdef CK_RV rv = put_checked(call, wrapped + tag if places.tag == NULL else wrapped)
     if <CK_ULONG>len(vector) == places.vector_length:
         memcpy(places.vector, PyBytes_AS_STRING(vector), places.vector_length)
     if places.tag != NULL and <CK_ULONG>len(tag) == places.tag_length:
@@ -86,16 +94,24 @@ cdef CK_RV unwrap_authenticated(Call *call) except *:
     tag = inner(places.tag, places.tag_length)
     associated = view_of(call.slot, call.extra, call.extra_length)
     try:
-        return unwrap_apart(call, mechanism, associated, tag, call.data_length)
+        return unwrap_apart(call, "C_UnwrapKeyAuthenticated", mechanism, associated, tag, call.data_length)
     finally:
         release_view(associated)
 
 
-cdef CK_RV unwrap_apart(Call *call, object mechanism, object associated, bytes tag, CK_ULONG length) except *:
+cdef CK_RV unwrap_apart(
+    Call *call, str name, object mechanism, object associated, bytes tag, CK_ULONG length
+) except *:
     session, template = core_session(call.session), read_template(call.template, call.count)
+    unwrapping = object_id(call.session, call.key, errors.UnwrappingKeyHandleInvalid)
     wrapped = view_of(call.slot, call.data, length)
+    if defers(call, mechanism.type):
+        copy = memoryview(bytes(associated))
+        work = core().unwrap_authenticated(session, mechanism, unwrapping, (wrapped, tag, copy), template)
+        given = inputs(wrapped, values_of(template))
+        given.other = copy
+        return put_off(call, name, GIVES_OBJECT, work, given, is_persistent(template))
     try:
-        unwrapping = object_id(call.session, call.key, errors.UnwrappingKeyHandleInvalid)
         made = drive_with(
             call,
             template,
@@ -145,7 +161,7 @@ cdef object read_wrap_structure(const CK_MECHANISM *mechanism, Places *places):
 cdef CK_RV wrap_with_structure(Call *call, const CK_MECHANISM *value) except *:
     cdef Places places
     mechanism, associated = read_wrap_structure(value, &places)
-    return wrap_apart(call, mechanism, memoryview(associated), &places)
+    return wrap_apart(call, "C_WrapKey", mechanism, memoryview(associated), &places)
 
 
 cdef CK_RV unwrap_with_structure(Call *call, const CK_MECHANISM *value) except *:
@@ -155,4 +171,4 @@ cdef CK_RV unwrap_with_structure(Call *call, const CK_MECHANISM *value) except *
         raise errors.WrappedKeyLenRange()
     cdef CK_ULONG length = call.data_length - places.tag_length
     tag = PyBytes_FromStringAndSize(<const char *>call.data + length, <Py_ssize_t>places.tag_length)
-    return unwrap_apart(call, mechanism, memoryview(associated), tag, length)
+    return unwrap_apart(call, "C_UnwrapKey", mechanism, memoryview(associated), tag, length)

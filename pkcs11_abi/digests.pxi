@@ -30,7 +30,11 @@ cdef CK_RV digest_key(Call *call) except *:
     try:
         key = object_id(call.session, call.key, errors.KeyHandleInvalid)
         bound = bound_of(operation)
-        drive(call, core().digest_key(core_session(call.session), bound, key))
+        work = core().digest_key(core_session(call.session), bound, key)
+        if operation.kind == FERRO_PYTHON and defers(call, None):
+            hold_place(call, operation, job_for(call, "C_DigestKey", GIVES_NOTHING, work, inputs(None, [])), GOES_ON)
+            return CKR_PENDING
+        drive(call, work)
     except BaseException:
         drop_operation(operation)
         raise

@@ -14,24 +14,13 @@ cdef CK_RV C_GenerateKey(
 
 cdef CK_RV generate_key(Call *call) except *:
     mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
-    cdef bint over = True
-    try:
-        template = read_template(call.template, call.count)
-        if defers(call, mechanism.type):
-            given = inputs(None, values_of(template))
-            if isinstance(mechanism.parameter, Pbkd2):
-                given.values.append(mechanism.parameter.password)
-            over = False
-            work = core().generate_key(session, mechanism, template)
-            return put_off(call, "C_GenerateKey", GIVES_OBJECT, work, given, is_persistent(template))
-        made = drive_with(call, template, core().generate_key(session, mechanism, template))
-    finally:
-        if not over:
-            pass  # the job sees to it
-        elif isinstance(mechanism.parameter, Pbkd2):
-            wipe(mechanism.parameter.password)
-    cdef CK_RV rv = hand_out(call, made, call.made)
-    return learn(call, CKF_GENERATE, mechanism, None) if rv == CKR_OK else rv
+    template = read_template(call.template, call.count)
+    work = core().generate_key(session, mechanism, template)
+    if defers(call, mechanism.type):
+        given = inputs(None, values_of(template))
+        return put_off(call, "C_GenerateKey", GIVES_OBJECT, work, given, is_persistent(template))
+    cdef CK_RV rv = hand_out(call, drive_with(call, template, work), call.made)
+    return learn(call, CKF_GENERATE, mechanism, None, [template]) if rv == CKR_OK else rv
 
 
 cdef list values_of(list template):
@@ -80,25 +69,20 @@ cdef CK_RV generate_key_pair(Call *call) except *:
     pair = drive_with(call, template, work)
     hand_out_pair(call, pair, &public_handle, &private_handle)
     call.made[0], call.second_made[0] = public_handle, private_handle
-    return learn(call, CKF_GENERATE_KEY_PAIR, mechanism, None)
+    return learn(call, CKF_GENERATE_KEY_PAIR, mechanism, None, [public_template, private_template])
 
 
 cdef CK_RV hand_out_pair(
     Call *call, tuple pair, CK_OBJECT_HANDLE *public_handle, CK_OBJECT_HANDLE *private_handle
 ) except *:
     """Give the caller both handles, or leave neither key."""
-    session = core_session(call.session)
-    public_key, private_key = pair
+    ferro_slot_born(call.session.slot)
     try:
-        hand_out(call, private_key, private_handle)
+        public_handle[0] = handle_of(call.session, pair[0], True)
+        private_handle[0] = handle_of(call.session, pair[1], True)
     except BaseException:
-        drive(call, core().destroy_object(session, public_key))
-        raise
-    try:
-        hand_out(call, public_key, public_handle)
-    except BaseException:
-        ferro_handle_kill(call.session.slot, private_handle[0])
-        drive(call, core().destroy_object(session, private_key))
+        public_handle[0] = private_handle[0] = 0
+        take_back(call, pair)
         raise
     return CKR_OK
 
@@ -127,11 +111,11 @@ cdef CK_RV wrap_key(Call *call) except *:
     if rv != CKR_OK or call.out == NULL:
         return rv
     if defers(call, mechanism.type):
-        work = core().wrap_key(session, mechanism, wrapping, target, call.out_length[0])
+        work = core().wrap_key(session, mechanism, wrapping, target, call.room)
         job_for(call, "C_WrapKey", GIVES_BYTES, work, inputs(None, [])).length = length
         return CKR_PENDING
     return put_checked(
-        call, drive(call, core().wrap_key(session, mechanism, wrapping, target, call.out_length[0]))
+        call, drive(call, core().wrap_key(session, mechanism, wrapping, target, call.room))
     )
 
 
@@ -184,7 +168,10 @@ cdef CK_RV C_DeriveKey(
     call.mechanism, call.key = pMechanism, hBaseKey
     call.template, call.count, call.made = pTemplate, ulAttributeCount, phKey
     call.bad = pMechanism == NULL or bad_template(pTemplate, ulAttributeCount)
-    if not call.bad and makes_key_material(pMechanism):
+    if pMechanism != NULL:
+        call.mechanism_copy = pMechanism[0]  # what kind of derivation it is, is read once
+        call.mechanism = &call.mechanism_copy
+    if not call.bad and makes_key_material(call.mechanism):
         return beside(hSession, &call, derive_key_material, NULL)
     call.bad = call.bad or phKey == NULL
     return beside(hSession, &call, derive_key, quick_derive)
@@ -196,14 +183,18 @@ cdef CK_RV derive_key(Call *call) except *:
     template = read_template(call.template, call.count)
     base = object_id(call.session, call.key, errors.KeyHandleInvalid)
     work = core().derive_key(session, mechanism, base, template)
-    if defers(call, mechanism.type) and not isinstance(mechanism.parameter, TlsMaster):
-        given = inputs(None, values_of(template))
-        return put_off(call, "C_DeriveKey", GIVES_OBJECT, work, given, is_persistent(template))
+    version = mechanism.parameter.version if isinstance(mechanism.parameter, TlsMaster) else None
+    cdef CK_VERSION *version_place = NULL if version is None else place_of_version(&value)
+    cdef Job job
+    if defers(call, mechanism.type):
+        job = job_for(call, "C_DeriveKey", GIVES_OBJECT, work, inputs(None, values_of(template)))
+        job.persistent, job.elsewhere = is_persistent(template), version_place != NULL
+        job.version, job.version_made = version_place, version
+        return CKR_PENDING
     made = drive_with(call, template, work)
     cdef CK_RV rv = hand_out(call, made, call.made)
-    if rv == CKR_OK and isinstance(mechanism.parameter, TlsMaster) and mechanism.parameter.version is not None:
-        put_version(&value, mechanism.parameter.version)
-    return learn(call, CKF_DERIVE, mechanism, base) if rv == CKR_OK else rv
+    put_version(version_place, version)
+    return learn(call, CKF_DERIVE, mechanism, base, [template]) if rv == CKR_OK else rv
 
 
 cdef bint makes_key_material(const CK_MECHANISM *mechanism) noexcept nogil:
@@ -218,33 +209,42 @@ cdef CK_RV derive_key_material(Call *call) except *:
     if not makes_key_material(&value):
         raise errors.MechanismInvalid()
     mechanism, session = read_mechanism(&value), core_session(call.session)
+    cdef MaterialPlaces places
     cdef CK_SSL3_KEY_MAT_OUT *out = (<CK_TLS12_KEY_MAT_PARAMS *>value.pParameter).pReturnedKeyMaterial
+    places.handles, places.client_iv, places.server_iv = out, NULL, NULL
     ivs = mechanism.type == CKM_TLS12_KEY_AND_MAC_DERIVE and mechanism.parameter.iv_bits != 0
-    if out == NULL or (ivs and (out.pIVClient == NULL or out.pIVServer == NULL)):
+    if out != NULL and ivs:
+        places.client_iv, places.server_iv = out.pIVClient, out.pIVServer
+    if out == NULL or (ivs and (places.client_iv == NULL or places.server_iv == NULL)):
         raise wrong_parameter()
     template = read_template(call.template, call.count)
     base = object_id(call.session, call.key, errors.KeyHandleInvalid)
-    made = drive_with(call, template, core().derive_key_material(session, mechanism, base, template))
+    work = core().derive_key_material(session, mechanism, base, template)
+    cdef Job job
+    if defers(call, mechanism.type):
+        job = job_for(call, "C_DeriveKey", GIVES_MATERIAL, work, inputs(None, values_of(template)))
+        job.persistent, job.elsewhere, job.material = is_persistent(template), True, places
+        return CKR_PENDING
+    return hand_out_material(call, drive_with(call, template, work), &places)
+
+
+cdef CK_RV hand_out_material(Call *call, object made, MaterialPlaces *places) except *:
+    """Give the caller the handles of all keys, and the vectors, or leave no key."""
+    cdef CK_SSL3_KEY_MAT_OUT *out = places.handles
     cdef CK_OBJECT_HANDLE[4] handles
-    cdef int i, done = 0
+    cdef int i
+    ferro_slot_born(call.session.slot)
     try:
         for i in range(4):
-            handles[i] = 0
-            if made.keys[i] is not None:
-                hand_out(call, made.keys[i], &handles[i])
-            done = i + 1
+            handles[i] = 0 if made.keys[i] is None else handle_of(call.session, made.keys[i], True)
     except BaseException:
-        for i in range(4):
-            if i < done and handles[i] != 0:
-                ferro_handle_kill(call.session.slot, handles[i])
-            if made.keys[i] is not None:
-                drive(call, core().destroy_object(session, made.keys[i]))
+        take_back(call, made.keys)
         raise
     out.hClientMacSecret, out.hServerMacSecret = handles[0], handles[1]
     out.hClientKey, out.hServerKey = handles[2], handles[3]
-    if ivs:
-        memcpy(out.pIVClient, <const char *>made.client_iv, len(made.client_iv))
-        memcpy(out.pIVServer, <const char *>made.server_iv, len(made.server_iv))
+    if places.client_iv != NULL:
+        memcpy(places.client_iv, <const char *>made.client_iv, len(made.client_iv))
+        memcpy(places.server_iv, <const char *>made.server_iv, len(made.server_iv))
     return CKR_OK
 
 
@@ -269,15 +269,28 @@ cdef CK_RV C_EncapsulateKey(
 cdef CK_RV encapsulate_key(Call *call) except *:
     mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
     public = object_id(call.session, call.key, errors.KeyHandleInvalid)
-    cdef CK_RV rv = fits_exactly(call, drive(call, core().encapsulated_length(session, mechanism, public)))
+    cdef CK_ULONG length = drive(call, core().encapsulated_length(session, mechanism, public))
+    cdef CK_RV rv = fits_exactly(call, length)
+    cdef Job job
     if rv != CKR_OK or call.out == NULL:
         return rv
     template = read_template(call.template, call.count)
-    ciphertext, made = drive_with(
-        call, template, core().encapsulate_key(session, mechanism, public, template, call.out_length[0])
-    )
-    rv = hand_out(call, made, call.made)
-    return put_checked(call, ciphertext) if rv == CKR_OK else rv
+    work = core().encapsulate_key(session, mechanism, public, template, call.room)
+    if defers(call, mechanism.type):
+        job = job_for(call, "C_EncapsulateKey", GIVES_BOTH, work, inputs(None, values_of(template)))
+        job.length, job.persistent = length, is_persistent(template)
+        return CKR_PENDING
+    return hand_out_both(call, drive_with(call, template, work), call.made)
+
+
+cdef CK_RV hand_out_both(Call *call, tuple both, CK_OBJECT_HANDLE *place) except *:
+    """Give the caller a ciphertext and the handle of its key, or leave no key."""
+    ciphertext, made = both
+    if <CK_ULONG>len(ciphertext) > call.room:
+        take_back(call, (made,))
+        raise RuntimeError("an engine gave more than it had said")
+    cdef CK_RV rv = hand_out(call, made, place)
+    return put(call, ciphertext) if rv == CKR_OK else rv
 
 
 cdef CK_RV C_DecapsulateKey(
@@ -304,6 +317,10 @@ cdef CK_RV decapsulate_key(Call *call) except *:
     private = object_id(call.session, call.key, errors.UnwrappingKeyHandleInvalid)
     template = read_template(call.template, call.count)
     ciphertext = view_of(call.session.slot, call.data, call.data_length)
+    if defers(call, mechanism.type):
+        work = core().decapsulate_key(session, mechanism, private, template, ciphertext)
+        given = inputs(ciphertext, values_of(template))
+        return put_off(call, "C_DecapsulateKey", GIVES_OBJECT, work, given, is_persistent(template))
     try:
         made = drive_with(
             call, template, core().decapsulate_key(session, mechanism, private, template, ciphertext)

@@ -6,14 +6,6 @@ from ferrohsm.parameters import MessageParameter
 cdef enum:
     TAG_LIMIT = 64  # the longest tag, in bytes
 
-# Where a message's parameter says that the vector and the tag go, or come from.
-
-cdef struct Places:
-    CK_BYTE *vector
-    CK_ULONG vector_length
-    CK_BYTE *tag
-    CK_ULONG tag_length
-
 
 cdef size_t message_size(object kind) except? 0:
     """Return the size of a mechanism's message parameter, 0 for one that has none."""
@@ -78,6 +70,7 @@ cdef CK_RV begin_messages_work(Call *call) except *:
             return CKR_ARGUMENTS_BAD
         drop_operation(operation)
         return CKR_OK
+    is_pending(call.session, operation)
     if operation.kind != FERRO_IDLE:
         return CKR_OPERATION_ACTIVE
     value = call.mechanism[0]
@@ -91,9 +84,15 @@ cdef CK_RV begin_messages_work(Call *call) except *:
     session = core_session(call.session)
     key = object_id(call.session, call.key, errors.KeyHandleInvalid)
     function = ferro_operation_flag(call.operation)
-    start(operation, drive(call, core().begin_messages(session, function, Mechanism(value.mechanism), key)))
-    # Which structure the messages' parameters are.
-    operation.input_length = size
+    work = core().begin_messages(session, function, Mechanism(value.mechanism), key)
+    operation.input_length = size  # which structure the messages' parameters are
+    if defers(call, None):
+        return put_off_begin(call, operation, work)
+    try:
+        start(operation, drive(call, work))
+    except BaseException:
+        operation.input_length = 0
+        raise
     return CKR_OK
 
 
@@ -126,6 +125,8 @@ cdef CK_RV message_work(Call *call) except *:
     cdef ferro_operation *operation = &call.session.operations[call.operation]
     cdef Message *given = <Message *>call.extra
     cdef Places places
+    if is_pending(call.session, operation):
+        return CKR_OPERATION_ACTIVE
     if operation.kind != FERRO_PYTHON:
         return CKR_OPERATION_NOT_INITIALIZED
     process = <object>operation.object
@@ -153,14 +154,25 @@ cdef object associated_view(Call *call):
     return view_of(call.slot, given.associated, given.associated_length)
 
 
+async def message_begun(process, parameter, associated):
+    """Begin a message; like all that is asked about messages it gives a vector, a text and a tag."""
+    return await process.begin_message(parameter, associated), b"", b""
+
+
+async def message_part_taken(process, data):
+    return b"", await process.take_part(data), b""
+
+
+async def message_ended(process, data, tag):
+    text, made = await process.take_last(data, tag)
+    return b"", text, made
+
+
 cdef CK_RV begin_message(Call *call, object process, object parameter, Places *places) except *:
     associated = associated_view(call)
-    try:
-        vector = drive(call, process.begin_message(parameter, associated))
-    finally:
-        release_view(associated)
-    give_vector(call, vector, places)
-    return CKR_OK
+    return messaged(
+        call, MESSAGE_BEGIN, message_begun(process, parameter, associated), inputs(associated, []), 0, places
+    )
 
 
 cdef CK_RV whole_message(Call *call, object process, object parameter, Places *places) except *:
@@ -168,39 +180,59 @@ cdef CK_RV whole_message(Call *call, object process, object parameter, Places *p
     if rv != CKR_OK or call.out == NULL:
         return rv
     tag = read_tag(call, places)
-    associated = associated_view(call)
-    data = view_of(call.slot, call.data, call.data_length)
-    try:
-        vector, text, made = drive(call, process.whole(parameter, associated, data, tag))
-    finally:
-        release_view(data)
-        release_view(associated)
-    rv = put_checked(call, text)
-    give_vector(call, vector, places)
-    give_tag(call, made, places)
-    return rv
+    cdef Inputs given = inputs(associated_view(call), [])
+    given.other = view_of(call.slot, call.data, call.data_length)
+    work = process.whole(parameter, given.view, given.other, tag)
+    return messaged(call, MESSAGE, work, given, call.data_length, places)
 
 
 cdef CK_RV message_part(Call *call, object process, Places *places) except *:
-    cdef Message *given = <Message *>call.extra
+    cdef Message *message = <Message *>call.extra
+    cdef Inputs given
+    if message.last and places.tag_length != <CK_ULONG>process.tag_length:
+        process.give_up()  # the tag that was begun has another length: there is no place for it, or it is another
+        raise wrong_parameter()
     try:
-        rv = fits_exactly(call, length_of(call, process.part_length, (call.data_length, given.last)))
+        length = length_of(call, process.part_length, (call.data_length, message.last))
+        rv = fits_exactly(call, length)
     except BaseException:
         process.give_up()
         raise
     if rv != CKR_OK or call.out == NULL:
         return rv
-    tag = read_tag(call, places) if given.last else None
-    data = view_of(call.slot, call.data, call.data_length)
+    tag = read_tag(call, places) if message.last else None
+    given = inputs(view_of(call.slot, call.data, call.data_length), [])
+    if message.last:
+        work = message_ended(process, given.view, tag)
+    else:
+        work = message_part_taken(process, given.view)
+    return messaged(call, MESSAGE_NEXT, work, given, length, places)
+
+
+cdef CK_RV messaged(Call *call, dict names, object work, Inputs given, CK_ULONG length, Places *places) except *:
+    """Do what was asked about a message, or put it off; the process goes on in its place."""
+    cdef ferro_operation *operation = &call.session.operations[call.operation]
+    cdef Job job
+    if defers(call, None):
+        job = job_for(call, names[call.operation], GIVES_MESSAGE, work, given)
+        job.length, job.elsewhere, job.places = length, True, places[0]
+        hold_place(call, operation, job, LASTS)
+        return CKR_PENDING
     try:
-        if not given.last:
-            return put_checked(call, drive(call, process.take_part(data)))
-        text, made = drive(call, process.take_last(data, tag))
+        made = drive(call, work)
     finally:
-        release_view(data)
-    rv = put_checked(call, text)
-    give_tag(call, made, places)
-    return rv
+        given()
+    return put_message(call, made, places)
+
+
+cdef CK_RV put_message(Call *call, tuple made, Places *places) except *:
+    """Put out vector, text and tag."""
+    vector, text, tag = made
+    if call.out != NULL:
+        put_checked(call, text)
+    give_vector(call, vector, places)
+    give_tag(call, tag, places)
+    return CKR_OK
 
 
 cdef bytes read_tag(Call *call, Places *places):
@@ -229,6 +261,8 @@ cdef CK_RV end_messages(CK_SESSION_HANDLE handle, int operation) noexcept nogil:
 
 cdef CK_RV end_messages_work(Call *call) except *:
     cdef ferro_operation *operation = &call.session.operations[call.operation]
+    if is_pending(call.session, operation):
+        return CKR_OPERATION_ACTIVE
     if operation.kind != FERRO_PYTHON:
         return CKR_OPERATION_NOT_INITIALIZED
     if (<object>operation.object).in_message:

@@ -26,12 +26,16 @@ cdef CK_RV begin_signatures_work(Call *call) except *:
             return CKR_ARGUMENTS_BAD
         drop_operation(operation)
         return CKR_OK
+    is_pending(call.session, operation)
     if operation.kind != FERRO_IDLE:
         return CKR_OPERATION_ACTIVE
     mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
     key = object_id(call.session, call.key, errors.KeyHandleInvalid)
     function = ferro_operation_flag(call.operation)
-    start(operation, drive(call, core().begin_signatures(session, function, mechanism, key)))
+    work = core().begin_signatures(session, function, mechanism, key)
+    if defers(call, None):
+        return put_off_begin(call, operation, work)
+    start(operation, drive(call, work))
     return CKR_OK
 
 
@@ -47,6 +51,8 @@ cdef Signed *given_of(Call *call) noexcept nogil:
 cdef CK_RV ready_to_sign(Call *call, bint begins) except *:
     """Whether the process is there and in the right place for a message that begins, or for one that goes on."""
     cdef ferro_operation *operation = &call.session.operations[call.operation]
+    if is_pending(call.session, operation):
+        return CKR_OPERATION_ACTIVE
     if operation.kind != FERRO_PYTHON:
         return CKR_OPERATION_NOT_INITIALIZED
     process = <object>operation.object
@@ -68,9 +74,36 @@ cdef CK_RV ready_to_sign(Call *call, bint begins) except *:
 
 cdef CK_RV begin_signed(Call *call) except *:
     cdef CK_RV rv = ready_to_sign(call, True)
-    if rv == CKR_OK:
-        drive(call, (<object>call.session.operations[call.operation].object).begin_message())
-    return rv
+    if rv != CKR_OK:
+        return rv
+    process = <object>call.session.operations[call.operation].object
+    return about_signed(call, MESSAGE_BEGIN, GIVES_NOTHING, process.begin_message(), inputs(None, []), 0)
+
+
+cdef dict names_of(Call *call):
+    return MESSAGE if given_of(call).whole else MESSAGE_NEXT
+
+
+cdef CK_RV about_signed(Call *call, dict names, int gives, object work, Inputs given, CK_ULONG length) except *:
+    """Do what was asked about a message, or put it off; the process goes on in its place."""
+    cdef ferro_operation *operation = &call.session.operations[call.operation]
+    cdef Job job
+    if defers(call, None):
+        job = job_for(call, names[call.operation], gives, work, given)
+        job.length = length
+        hold_place(call, operation, job, LASTS)
+        return CKR_PENDING
+    try:
+        made = drive(call, work)
+    finally:
+        given()
+    return put_checked(call, made) if gives == GIVES_BYTES else CKR_OK
+
+
+cdef CK_RV take_part(Call *call, object process) except *:
+    """Take a part that is not the last."""
+    cdef Inputs given = inputs(view_of(call.slot, call.data, call.data_length), [])
+    return about_signed(call, MESSAGE_NEXT, GIVES_NOTHING, process.take_part(given.view), given, 0)
 
 
 cdef CK_RV sign_message(Call *call) except *:
@@ -81,8 +114,7 @@ cdef CK_RV sign_message(Call *call) except *:
         return rv
     process = <object>call.session.operations[call.operation].object
     if not given.last:
-        with_input(call, process.take_part)
-        return CKR_OK
+        return take_part(call, process)
     try:
         length = drive(call, process.signature_length(call.data_length, whole=given.whole))
     except BaseException:
@@ -91,11 +123,9 @@ cdef CK_RV sign_message(Call *call) except *:
     rv = fits_exactly(call, length)
     if rv != CKR_OK or call.out == NULL:
         return rv
-    data = view_of(call.slot, call.data, call.data_length)
-    try:
-        return put_checked(call, drive(call, process.sign(data, whole=given.whole)))
-    finally:
-        release_view(data)
+    cdef Inputs data = inputs(view_of(call.slot, call.data, call.data_length), [])
+    work = process.sign(data.view, whole=given.whole)
+    return about_signed(call, names_of(call), GIVES_BYTES, work, data, length)
 
 
 cdef CK_RV verify_message(Call *call) except *:
@@ -106,16 +136,11 @@ cdef CK_RV verify_message(Call *call) except *:
         return rv
     process = <object>call.session.operations[call.operation].object
     if not given.last:
-        with_input(call, process.take_part)
-        return CKR_OK
-    data = view_of(call.slot, call.data, call.data_length)
-    signature = view_of(call.slot, call.extra, call.extra_length)
-    try:
-        drive(call, process.verify_message(data, signature, whole=given.whole))
-    finally:
-        release_view(signature)
-        release_view(data)
-    return CKR_OK
+        return take_part(call, process)
+    cdef Inputs data = inputs(view_of(call.slot, call.data, call.data_length), [])
+    data.other = view_of(call.slot, call.extra, call.extra_length)
+    work = process.verify_message(data.view, data.other, whole=given.whole)
+    return about_signed(call, names_of(call), GIVES_NOTHING, work, data, 0)
 
 
 cdef CK_RV message_begins_signed(CK_SESSION_HANDLE handle, int operation, CK_ULONG parameter_length) noexcept nogil:

@@ -20,9 +20,30 @@ ENDED = threading.Event()
 RELEASE = threading.Event()
 """Set when a digest with CKM_SHA384 may go on."""
 
+HELD = threading.Event()
+"""Set while nothing of the engine comes to its end."""
+
+ENGINE = (
+    *("begin", "begin_messages", "complete", "generate_key", "generate_key_pair", "wrap", "unwrap", "derive"),
+    *("encapsulate", "decapsulate", "wrap_authenticated", "unwrap_authenticated"),
+)
+
 
 class SlowEngine(Engine):
     """SHA-1 waits for ever, SHA-384 until it may go on, SHA-224 fails in a way that nobody foresaw."""
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return a method that waits as long as all are held."""
+        found = super().__getattribute__(name)
+        if name not in ENGINE or not HELD.is_set():
+            return found
+
+        async def waits(*arguments: Any) -> Any:
+            while HELD.is_set():
+                await asyncio.sleep(0.002)
+            return await found(*arguments)
+
+        return waits
 
     async def begin(self, function: int, mechanism: Any, key: Any) -> Any:
         operation = await super().begin(function, mechanism, key)
