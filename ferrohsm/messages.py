@@ -20,13 +20,14 @@ class BoundMessages(BoundOperation):
     An error ends the message that was in hand, not the process.
     """
 
-    __slots__ = ("in_message", "messages")
+    __slots__ = ("in_message", "messages", "tag_length")
 
     def __init__(self, token: Token, messages: Messages, entry: Entry, use: KeyUse | None = None) -> None:
         operation: Any = messages  # bound as one; of an operation's methods only `close` is called
         super().__init__(token, operation, entry, use)
         self.messages = messages
         self.in_message = False
+        self.tag_length = 0
 
     def terms(self) -> tuple[Any, bool, bool] | None:
         """Return None: a process is never remembered."""
@@ -39,7 +40,7 @@ class BoundMessages(BoundOperation):
         self._enter()
         try:
             vector = self.messages.begin(parameter, associated)
-            self.in_message = True
+            self.in_message, self.tag_length = True, parameter.tag_length
             return vector
         except BaseException:
             self.messages.abandon()

@@ -193,8 +193,16 @@ class Sp800108(NamedTuple):
     iv: bytes = b""
 
 
+class Secret(bytearray):
+    """A secret in a parameter: overwritten when nobody has it any more, whatever became of the call."""
+
+    def __del__(self) -> None:
+        """Overwrite it."""
+        self[:] = bytes(len(self))
+
+
 class Pbkd2(NamedTuple):
-    """CK_PKCS5_PBKD2_PARAMS2: `password` is wiped by the engine."""
+    """CK_PKCS5_PBKD2_PARAMS2: the engine may wipe `password`, which ends so anyway."""
 
     salt: bytes
     iterations: int

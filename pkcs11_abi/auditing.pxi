@@ -127,18 +127,34 @@ cdef CK_RV noted_object(Call *call, unsigned event, CK_MECHANISM_TYPE mechanism,
     cdef ferro_subject subject
     cdef ferro_use use
     cdef ferro_entry entry
-    cdef int done
-    cdef CK_RV rv
     if not ferro_slot_subject(call.slot, &subject):
         return CKR_OK
     if base_id != NULL:
         memcpy(subject.object, base_id, sizeof(subject.object))
     use.session, use.slot, use.mechanism, use.result = call.session.handle, call.slot.id, mechanism, CKR_OK
     use.event, use.user, use.part = event, ferro_slot_login(call.slot), FERRO_USE_WHOLE
-    done = ferro_ring_note_made(subject.ring, &subject, &use, &entry)
+    return seen_to(call, &subject, ferro_ring_note_made(subject.ring, &subject, &use, &entry), &entry)
+
+
+cdef void noted_ends(Call *call) noexcept nogil:
+    """Record that the drafts of a session end with it; nobody waits for the answer."""
+    cdef unsigned long long ending = ferro_drafts_owned(call.session)
+    cdef ferro_subject subject
+    cdef ferro_use use
+    cdef ferro_entry entry
+    if ending == 0 or not ferro_slot_subject(call.slot, &subject):
+        return
+    use.session, use.slot, use.mechanism, use.result = call.session.handle, call.slot.id, NO_MECHANISM, CKR_OK
+    use.event, use.user, use.part = EVENT_DESTROY, ferro_slot_login(call.slot), FERRO_USE_WHOLE
+    seen_to(call, &subject, ferro_ring_note_ended(subject.ring, &subject, &use, ending, &entry), &entry)
+
+
+cdef CK_RV seen_to(Call *call, ferro_subject *subject, int done, ferro_entry *entry) noexcept nogil:
+    """Do in Python what is left to do for an entry."""
+    cdef CK_RV rv
     if done == FERRO_NOTED:
         return CKR_OK
-    call.entry = &entry if done == FERRO_NOT_NOTED else NULL
+    call.entry = entry if done == FERRO_NOT_NOTED else NULL
     call.owner = subject.ring.owner
     rv = cross(note_in_python, call)
     call.entry = NULL

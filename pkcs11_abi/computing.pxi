@@ -186,7 +186,7 @@ cdef CK_RV quick_transform(Call *call) noexcept nogil:
     if call.out == NULL or only_bounded(call.operation):
         rv = memo.decision.kernel.once_length(memo.op, call.data_length, &length)
         return bounded(call, operation, rv, length, FERRO_HELD_ONCE)
-    length = call.out_length[0]
+    length = call.room
     rv = memo.decision.kernel.once(memo.op, call.data, call.data_length, call.out, &length)
     if rv != CKR_BUFFER_TOO_SMALL:
         rv = noted(call, memo, rv, FERRO_USE_WHOLE, length if rv == CKR_OK else 0)
@@ -204,7 +204,7 @@ cdef CK_RV bounded(Call *call, ferro_operation *operation, CK_RV rv, size_t boun
     if call.out == NULL:
         call.out_length[0] = bound
         return CKR_OK
-    room = call.out_length[0]
+    room = call.room
     if room >= bound:
         rv = compute(call, operation, phase, call.out, &made)
         if rv == CKR_OK:
@@ -277,7 +277,7 @@ cdef CK_RV quick_update(Call *call) noexcept nogil:
             return refused(operation, rv)
         call.out_length[0] = length
         return CKR_OK
-    length = call.out_length[0]
+    length = call.room
     rv = memo.decision.kernel.update(memo.op, call.data, call.data_length, call.out, &length)
     if rv != CKR_BUFFER_TOO_SMALL and operation.phase == FERRO_FRESH:
         rv = noted(call, memo, rv, FERRO_USE_FIRST, length if rv == CKR_OK else 0)
@@ -321,7 +321,7 @@ cdef CK_RV quick_finish(Call *call) noexcept nogil:
     if call.out == NULL or only_bounded(call.operation):
         rv = memo.decision.kernel.finish_length(memo.op, &length)
         return bounded(call, operation, rv, length, FERRO_HELD_FINISH)
-    length = call.out_length[0]
+    length = call.room
     rv = memo.decision.kernel.finish(memo.op, call.out, &length)
     if rv != CKR_BUFFER_TOO_SMALL:
         rv = noted(call, memo, rv, part_of(operation), length if rv == CKR_OK else 0)
@@ -411,12 +411,12 @@ cdef CK_RV quick_both(Call *call) noexcept nogil:
     rv = memo.decision.kernel.update_length(memo.op, call.data_length, &length)
     if rv != CKR_OK:
         return refused(cipher, rv)
-    if call.out == NULL or call.out_length[0] < length:
+    if call.out == NULL or call.room < length:
         call.out_length[0] = length
         return CKR_OK if call.out == NULL else CKR_BUFFER_TOO_SMALL
     if call.operation == FERRO_ENCRYPT and overlap(call.data, call.data_length, call.out, length):
         return FERRO_ASK  # the plaintext is read after it was encrypted
-    length = call.out_length[0]
+    length = call.room
     rv = memo.decision.kernel.update(memo.op, call.data, call.data_length, call.out, &length)
     if cipher.phase == FERRO_FRESH:
         rv = noted(call, memo, rv, FERRO_USE_FIRST, length if rv == CKR_OK else 0)

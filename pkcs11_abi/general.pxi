@@ -46,7 +46,11 @@ cdef CK_RV initialize(Call *call) except *:
         raise errors.CryptokiAlreadyInitialized()
     DISPATCHED.clear()
     JOBS.clear()
-    cdef const CK_C_INITIALIZE_ARGS *arguments = <const CK_C_INITIALIZE_ARGS *>call.data
+    cdef CK_C_INITIALIZE_ARGS given
+    cdef const CK_C_INITIALIZE_ARGS *arguments = NULL
+    if call.data != NULL:
+        given = (<const CK_C_INITIALIZE_ARGS *>call.data)[0]
+        arguments = &given
     started = Core(configuration(arguments))
     started.runtime.allowed = arguments == NULL or not arguments.flags & CKF_LIBRARY_CANT_CREATE_OS_THREADS
     started.config.threads = started.runtime.allowed

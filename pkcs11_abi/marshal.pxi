@@ -40,17 +40,18 @@ cdef list read_template(const CK_ATTRIBUTE *template, CK_ULONG count):
 
 cdef list read_attributes(const CK_ATTRIBUTE *template, CK_ULONG count, int depth, Budget *budget):
     cdef list pairs = []
+    cdef CK_ATTRIBUTE one
     cdef CK_ULONG i
     budget.count += count
     if budget.count > COUNT_LIMIT:
         raise errors.ArgumentsBad()
     for i in range(count):
-        pairs.append((template[i].type, read_value(&template[i], depth, budget)))
+        one = template[i]
+        pairs.append((one.type, read_value(one, depth, budget)))
     return pairs
 
 
-cdef object read_value(const CK_ATTRIBUTE *attribute, int depth, Budget *budget):
-    cdef CK_ATTRIBUTE value = attribute[0]
+cdef object read_value(CK_ATTRIBUTE value, int depth, Budget *budget):
     if value.ulValueLen > TEMPLATE_LIMIT or (value.pValue == NULL and value.ulValueLen != 0):
         raise errors.AttributeValueInvalid()
     budget.size += value.ulValueLen
@@ -302,6 +303,21 @@ cdef CK_RV hand_out(Call *call, object oid, CK_OBJECT_HANDLE *place) except *:
     try:
         place[0] = handle_of(call.session, oid, True)
     except BaseException:
-        drive(call, core().destroy_object(core_session(call.session), oid))
+        take_back(call, (oid,))
         raise
     return CKR_OK
+
+
+cdef object take_back(Call *call, tuple made):
+    """Destroy objects that were made for a caller who cannot be told of them; None is no object.
+
+    What cannot be destroyed, or is gone already, keeps nobody from the others.
+    """
+    for oid in made:
+        if oid is None:
+            continue
+        try:
+            drive(call, core().destroy_object(core_session(call.session), oid))
+        except Exception as error:
+            report(error)
+        forget_objects(call.session.slot, oid)

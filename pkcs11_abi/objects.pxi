@@ -27,8 +27,12 @@ cdef object drive_with(Call *call, list template, object coroutine):
 
 cdef CK_RV create_object(Call *call) except *:
     session, template = core_session(call.session), read_template(call.template, call.count)
-    cdef CK_RV rv = hand_out(call, drive_with(call, template, core().create_object(session, template)), call.made)
-    return learn(call, FERRO_CREATE, None, None) if rv == CKR_OK else rv
+    work = core().create_object(session, template)
+    if defers(call, None):
+        given = inputs(None, values_of(template))
+        return put_off(call, "C_CreateObject", GIVES_OBJECT, work, given, is_persistent(template))
+    cdef CK_RV rv = hand_out(call, drive_with(call, template, work), call.made)
+    return learn(call, FERRO_CREATE, None, None, [template]) if rv == CKR_OK else rv
 
 
 cdef CK_RV C_CopyObject(
@@ -45,7 +49,11 @@ cdef CK_RV C_CopyObject(
 cdef CK_RV copy_object(Call *call) except *:
     source = object_id(call.session, call.key, errors.ObjectHandleInvalid)
     session, template = core_session(call.session), read_template(call.template, call.count)
-    made = drive_with(call, template, core().copy_object(session, source, template))
+    work = core().copy_object(session, source, template)
+    if defers(call, None):
+        given = inputs(None, values_of(template))
+        return put_off(call, "C_CopyObject", GIVES_OBJECT, work, given, is_persistent(template))
+    made = drive_with(call, template, work)
     return hand_out(call, made, call.made)
 
 
@@ -131,6 +139,7 @@ cdef CK_RV get_attributes(Call *call) except *:
 
 cdef object remember_shown(Call *call, Moment *before, list types, list values, bint on_token):
     cdef ferro_snapshot shown
+    cdef ferro_snapshot_moment moment
     cdef CK_ULONG length
     cdef const char *start
     if on_token:
@@ -147,7 +156,8 @@ cdef object remember_shown(Call *call, Moment *before, list types, list values, 
             value = narrow(type, value)
             start = bytes_of(value, &length)
             ferro_snapshot_add(&shown, type, CKR_OK, start, length)
-    ferro_snapshots_keep(call.slot, call.key, &shown, before.stamp, on_token, before.generation)
+    moment.stamp, moment.epoch, moment.generation = before.stamp, before.epoch, before.generation
+    ferro_snapshots_keep(call.slot, call.key, &shown, &moment, on_token)
 
 
 cdef CK_RV C_SetAttributeValue(

@@ -26,6 +26,7 @@ from ferrohsm.parameters import (
     RsaAesKeyWrap,
     RsaOaep,
     RsaPss,
+    Secret,
     SignContext,
     Sp800108,
     TlsKdf,
@@ -55,6 +56,16 @@ cdef bytes inner(const void *pointer, CK_ULONG length):
     if pointer == NULL or length > PARAMETER_LIMIT:
         raise wrong_parameter()
     return PyBytes_FromStringAndSize(<const char *>pointer, <Py_ssize_t>length)
+
+
+cdef object secret(const void *pointer, CK_ULONG length):
+    """Copy a secret that a pointer inside a parameter names; the copy ends overwritten, whoever has it last."""
+    if length > PARAMETER_LIMIT or (pointer == NULL and length != 0):
+        raise wrong_parameter()
+    copy = Secret(length)
+    if length != 0:
+        memcpy(PyByteArray_AS_STRING(copy), pointer, length)
+    return copy
 
 
 cdef bytes exactly(const CK_BYTE *parameter, CK_ULONG length, CK_ULONG wanted):
@@ -315,11 +326,8 @@ cdef object decode_pbkd2(const CK_BYTE *parameter, CK_ULONG length):
     # CK_PKCS5_PBKD2_PARAMS of before 2.40 is as long and has a pointer to the length here; NSS still fills in that one.
     if password_length > PARAMETER_LIMIT and not ferro_peek(value.ulPasswordLen, &password_length):
         raise wrong_parameter()
-    if password_length > PARAMETER_LIMIT or (value.pPassword == NULL and password_length != 0):
-        raise wrong_parameter()
     salt = inner(value.pSaltSourceData, value.ulSaltSourceDataLen)
-    password = PyByteArray_FromStringAndSize(<const char *>value.pPassword, <Py_ssize_t>password_length)
-    return Pbkd2(salt, value.iterations, value.prf, password)
+    return Pbkd2(salt, value.iterations, value.prf, secret(value.pPassword, password_length))
 
 
 cdef object decode_ecdh_aes_key_wrap(const CK_BYTE *parameter, CK_ULONG length):
@@ -382,14 +390,16 @@ cdef object decode_tls12_extended_master(const CK_BYTE *parameter, CK_ULONG leng
     return TlsMaster(inner(value.pSessionHash, value.ulSessionHashLen), value.prfHashMechanism, version)
 
 
-cdef void put_version(const CK_MECHANISM *mechanism, object version):
-    """Hand out the version that the pre-master secret has, where the parameter says."""
-    cdef CK_VERSION *place
+cdef CK_VERSION *place_of_version(const CK_MECHANISM *mechanism) noexcept:
+    """Where the parameter says that the version of the pre-master secret goes."""
     if mechanism.mechanism == CKM_TLS12_MASTER_KEY_DERIVE:
-        place = (<CK_TLS12_MASTER_KEY_DERIVE_PARAMS *>mechanism.pParameter).pVersion
-    else:
-        place = (<CK_TLS12_EXTENDED_MASTER_KEY_DERIVE_PARAMS *>mechanism.pParameter).pVersion
-    if place != NULL:
+        return (<CK_TLS12_MASTER_KEY_DERIVE_PARAMS *>mechanism.pParameter).pVersion
+    return (<CK_TLS12_EXTENDED_MASTER_KEY_DERIVE_PARAMS *>mechanism.pParameter).pVersion
+
+
+cdef void put_version(CK_VERSION *place, object version) noexcept:
+    """Hand out the version that the pre-master secret has."""
+    if place != NULL and version is not None:
         place.major, place.minor = version[0], version[1]
 
 

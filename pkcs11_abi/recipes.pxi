@@ -16,22 +16,42 @@ cdef enum:
 
 
 cdef bint pack(Call *call, CK_FLAGS function, ferro_packed *packed) noexcept nogil:
-    """Lay down what has to be the same again; the mechanism's parameter is not in it, so there may be none that counts."""
-    cdef CK_ECDH1_DERIVE_PARAMS ecdh
+    """Lay down what has to be the same again; the mechanism's parameter is not in it, so there is none that counts."""
     packed.length = 0
-    if call.mechanism != NULL and function == CKF_DERIVE:
-        if call.mechanism.ulParameterLen != sizeof(ecdh) or call.mechanism.pParameter == NULL:
-            return False
-        memcpy(&ecdh, call.mechanism.pParameter, sizeof(ecdh))
-        if ecdh.kdf != CKD_NULL or ecdh.ulSharedDataLen != 0:
-            return False
-    elif call.mechanism != NULL and call.mechanism.ulParameterLen != 0:
-        return False
     if not ferro_template_pack(packed, call.template, call.count, function == FERRO_CREATE):
         return False
     if function != CKF_GENERATE_KEY_PAIR:
         return True
     return ferro_template_pack(packed, call.second_template, call.second_count, False) != 0
+
+
+cdef bint pack_read(CK_FLAGS function, list templates, ferro_packed *packed) except -1:
+    """Lay down the same of templates that were read: what the core is asked about is what is remembered."""
+    cdef CK_ATTRIBUTE attributes[32]
+    cdef CK_ULONG i
+    packed.length = 0
+    for template in templates:
+        if len(template) > FERRO_TEMPLATE_COUNT:
+            return False
+        values = []
+        for i, (type, value) in enumerate(template):
+            if isinstance(value, tuple):
+                return False
+            wide = narrow(type, value)
+            values.append(wide)
+            attributes[i].type = type
+            attributes[i].pValue = <void *>bytes_of(wide, &attributes[i].ulValueLen)
+        if not ferro_template_pack(packed, attributes, len(values), function == FERRO_CREATE):
+            return False
+    return True
+
+
+cdef bint without_parameter(object mechanism):
+    """Whether nothing of a mechanism's parameter counts: the other side's point of an agreement is new each time."""
+    if mechanism is None or mechanism.parameter is None or mechanism.parameter == b"":
+        return True
+    agreed = mechanism.parameter
+    return isinstance(agreed, Ecdh1) and agreed.kdf == CKD_NULL and not agreed.shared_data
 
 
 cdef ferro_recipe *recipe_for(Call *call, CK_FLAGS function) noexcept nogil:
@@ -75,7 +95,7 @@ cdef CK_RV quick_generate(Call *call, CK_FLAGS function) noexcept nogil:
     cdef ferro_kernel_generated *made = NULL
     cdef CK_MECHANISM mechanism
     cdef CK_RV rv
-    if call.session.flags & CKF_ASYNC_SESSION:
+    if call.session.flags & CKF_ASYNC_SESSION or call.mechanism.ulParameterLen != 0:
         return FERRO_ASK
     recipe = recipe_for(call, function)
     if recipe == NULL:
@@ -121,9 +141,24 @@ cdef CK_RV quick_derive(Call *call) noexcept nogil:
     return give_out(call, recipe, rv, made)
 
 
+cdef bint own_label(CK_ATTRIBUTE *template, CK_ULONG count, char *room) noexcept nogil:
+    """Copy the label, of which there is one in a template that has a recipe: what was checked is what is kept."""
+    cdef CK_ULONG i, used = 0
+    for i in range(count):
+        if template[i].type != CKA_LABEL or template[i].ulValueLen == 0:
+            continue
+        if template[i].pValue == NULL or template[i].ulValueLen > FERRO_TEMPLATE_BYTES - used:
+            return False
+        memcpy(room + used, template[i].pValue, template[i].ulValueLen)
+        template[i].pValue = room + used
+        used += template[i].ulValueLen
+    return True
+
+
 cdef CK_RV quick_create(Call *call) noexcept nogil:
     """Keep label, id and value of a key; everything else is the recipe's."""
     cdef CK_ATTRIBUTE template[32]
+    cdef char label[FERRO_TEMPLATE_BYTES]
     cdef ferro_kernel_attribute values[3]
     cdef ferro_kernel_material material
     cdef ferro_kernel_generated *made = NULL
@@ -134,6 +169,8 @@ cdef CK_RV quick_create(Call *call) noexcept nogil:
     if call.count > FERRO_TEMPLATE_COUNT or call.count == 0:
         return FERRO_ASK
     memcpy(template, call.template, call.count * sizeof(CK_ATTRIBUTE))  # one look at it: it is the caller's
+    if not own_label(template, call.count, label):
+        return FERRO_ASK
     call.template = template
     recipe = recipe_for(call, FERRO_CREATE)
     call.template = given
@@ -155,9 +192,21 @@ cdef CK_RV quick_create(Call *call) noexcept nogil:
 
 cdef CK_RV quick_destroy(Call *call) noexcept nogil:
     """A draft may be destroyed by every session: its recipe says so, and private ones end with the login."""
-    if not recordable(call.slot) or not ferro_draft_destroy(call.slot, call.key):
+    cdef int claimed
+    cdef CK_RV rv
+    if not recordable(call.slot):
         return FERRO_ASK
-    return noted_object(call, EVENT_DESTROY, NO_MECHANISM, NULL)
+    claimed = ferro_draft_claim(call.slot, call.key)
+    if claimed == 0:
+        return FERRO_ASK
+    if claimed < 0:
+        return CKR_OBJECT_HANDLE_INVALID  # another thread is destroying it
+    rv = noted_object(call, EVENT_DESTROY, NO_MECHANISM, NULL)
+    if rv != CKR_OK:  # what cannot be recorded does not happen
+        ferro_draft_unclaim(call.key)
+    elif not ferro_draft_destroy(call.slot, call.key):
+        return FERRO_ASK  # the core has it since then
+    return rv
 
 
 # Bring in.
@@ -237,20 +286,25 @@ cdef object bring_in_all(ferro_slot *slot):
 # Learn.
 
 
-cdef CK_RV learn(Call *call, CK_FLAGS function, object mechanism, object base) noexcept:
-    """After the core has made something, which stays made whatever comes of this: see how to do without it."""
+cdef CK_RV learn(Call *call, CK_FLAGS function, object mechanism, object base, list templates) noexcept:
+    """After the core has made something, which stays made whatever comes of this: see how to do without it.
+
+    `templates` are those that it was made of, their secrets wiped.
+    """
     try:
-        count(call, function, mechanism, base)
+        count(call, function, mechanism, base, templates)
     except BaseException as error:
         translate(error)
     return CKR_OK
 
 
-cdef object count(Call *call, CK_FLAGS function, object mechanism, object base):
+cdef object count(Call *call, CK_FLAGS function, object mechanism, object base, list templates):
     """Ask the core for a recipe when something was made for the second time in the same way."""
     cdef ferro_packed packed
     cdef const ferro_kernel *kernel = ferro_slot_kernel(call.slot)
-    if kernel == NULL or not call.slot.is_inline or not makes_drafts(kernel) or not pack(call, function, &packed):
+    if kernel == NULL or not call.slot.is_inline or not makes_drafts(kernel) or not without_parameter(mechanism):
+        return
+    if not pack_read(function, templates, &packed):
         return
     number = None if mechanism is None else mechanism.type
     way = hash((call.slot.id, function, number, base, PyBytes_FromStringAndSize(<char *>packed.bytes, packed.length)))
@@ -260,21 +314,19 @@ cdef object count(Call *call, CK_FLAGS function, object mechanism, object base):
     if len(SEEN) >= SEEN_LIMIT:
         SEEN.clear()
     SEEN[way] = times + 1
-    if times != 0 and not learn_recipe(call, function, mechanism, base, kernel, &packed):
+    if times != 0 and not learn_recipe(call, function, mechanism, base, templates, kernel, &packed):
         SEEN[way] = REFUSED
 
 
 cdef bint learn_recipe(
-    Call *call, CK_FLAGS function, object mechanism, object base, const ferro_kernel *kernel, ferro_packed *packed
+    Call *call, CK_FLAGS function, object mechanism, object base, list templates, const ferro_kernel *kernel,
+    ferro_packed *packed
 ) except -1:
     """Return whether the core has a recipe for this way."""
     cdef Moment before
     cdef ferro_recipe *recipe
     cdef unsigned long long number
     note(call.slot, &before)
-    templates = [read_template(call.template, call.count)]
-    if function == CKF_GENERATE_KEY_PAIR:
-        templates.append(read_template(call.second_template, call.second_count))
     try:
         known = run(
             call.slot, call.session,
@@ -282,9 +334,6 @@ cdef bint learn_recipe(
         )
     except HsmError:
         return False
-    finally:
-        for template in templates:
-            wipe_values(template)
     if known is None or not recorded_slot(call.slot) or (base is not None and not remember_base(call, &before, known)):
         return False
     recipe = ferro_recipe_make(packed)

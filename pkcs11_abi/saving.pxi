@@ -137,6 +137,8 @@ cdef CK_RV get_state(Call *call) except *:
     cdef CK_RV rv = CKR_OPERATION_NOT_INITIALIZED
     if call.bad:
         return CKR_ARGUMENTS_BAD
+    for place in range(FERRO_OPERATIONS):
+        is_pending(call.session, &operations[<int>place])
     if operations[FERRO_ENCRYPT].kind != FERRO_IDLE or operations[FERRO_DECRYPT].kind != FERRO_IDLE:
         return CKR_STATE_UNSAVEABLE
     if operations[FERRO_SIGN].kind != FERRO_IDLE and operations[FERRO_VERIFY].kind != FERRO_IDLE:

@@ -8,7 +8,8 @@ cdef struct Call:
     bint exclusive  # it has the session's operations to itself
     bint quick  # it needed no Python
     bint bad  # an argument cannot be: CKR_ARGUMENTS_BAD once the session is known
-    CK_MECHANISM *mechanism
+    CK_MECHANISM *mechanism  # ours, once the session is known
+    CK_MECHANISM mechanism_copy
     CK_OBJECT_HANDLE key
     CK_OBJECT_HANDLE other
     CK_BYTE *data
@@ -17,6 +18,7 @@ cdef struct Call:
     CK_ULONG extra_length
     CK_BYTE *out
     CK_ULONG *out_length
+    CK_ULONG room  # what stood there when the call began
     CK_ATTRIBUTE *template
     CK_ULONG count
     CK_ATTRIBUTE *second_template
@@ -57,6 +59,15 @@ cdef CK_RV in_slot(CK_SLOT_ID slot_id, Call *call, work_t work) noexcept nogil:
 ctypedef CK_RV (*quick_t)(Call *) noexcept nogil
 
 
+cdef void look_once(Call *call) noexcept nogil:
+    """Take over what the caller's structures say. Another thread may change them: what was checked is what is used."""
+    if call.mechanism != NULL:
+        call.mechanism_copy = call.mechanism[0]
+        call.mechanism = &call.mechanism_copy
+    if call.out_length != NULL:
+        call.room = call.out_length[0]
+
+
 cdef CK_RV beside(CK_SESSION_HANDLE handle, Call *call, work_t work, quick_t quick) noexcept nogil:
     """A call in a session that leaves its operations alone; several may run at once.
 
@@ -71,6 +82,7 @@ cdef CK_RV beside(CK_SESSION_HANDLE handle, Call *call, work_t work, quick_t qui
 
 
 cdef CK_RV either(Call *call, work_t work, quick_t quick) noexcept nogil:
+    look_once(call)
     cdef CK_RV rv = FERRO_ASK if quick == NULL else quick(call)
     call.quick = rv != FERRO_ASK
     return rv if call.quick else cross(work, call)
@@ -106,6 +118,7 @@ cdef CK_RV leave(Call *call, CK_RV rv, int was_alone) noexcept nogil:
 
 cdef void discard(Call *call) noexcept nogil:
     """The last to leave a closed session gives back everything it had."""
+    noted_ends(call)
     if needs_python(call.session):
         cross(tear_down, call)
     ferro_handles_kill_owned(call.session)
@@ -158,6 +171,7 @@ cdef CK_RV begin_work(Call *call) except *:
             return CKR_ARGUMENTS_BAD
         drop_operation(operation)
         return CKR_OK
+    is_pending(call.session, operation)
     if operation.kind != FERRO_IDLE:
         return CKR_OPERATION_ACTIVE
     if call.bad:
@@ -170,7 +184,10 @@ cdef CK_RV begin_work(Call *call) except *:
         key = object_id(call.session, call.key, errors.KeyHandleInvalid)
     function = ferro_operation_flag(call.operation)
     note(call.slot, &before)
-    bound = drive(call, core().begin(session, function, mechanism, key))
+    work = core().begin(session, function, mechanism, key)
+    if defers(call, None):
+        return put_off_begin(call, operation, work)
+    bound = drive(call, work)
     start(operation, bound)
     call.number = mechanism.type
     try:
@@ -196,11 +213,11 @@ cdef void start(ferro_operation *operation, object bound) noexcept:
 
 cdef CK_RV ready(Call *call, ferro_operation *operation) except *:
     """Whether the operation can be used: active, its login still there, the PIN given where each use needs it."""
+    if is_pending(call.session, operation):
+        return CKR_OPERATION_ACTIVE
     if operation.kind != FERRO_PYTHON:
         return quick_ready(call, operation)
     bound = <object>operation.object
-    if operation.phase == FERRO_PENDING:
-        return CKR_OPERATION_ACTIVE
     held = operation.phase == FERRO_HELD_ONCE or operation.phase == FERRO_HELD_FINISH
     if operation.held_epoch != login_epoch(call.slot) if held else not bound.valid():
         drop_operation(operation)
@@ -261,7 +278,7 @@ cdef CK_RV transform_work(Call *call) except *:
 
 cdef object once_elsewhere(Call *call, object bound):
     """Have the adapter's thread apply the length rule and do the work in one go: a hop is dear."""
-    room = -1 if call.out == NULL else None if only_bounded(call.operation) else call.out_length[0]
+    room = -1 if call.out == NULL else None if only_bounded(call.operation) else call.room
     view = view_of(call.slot, call.data, call.data_length)
     try:
         return drive(call, bound.once_within(view, room))
@@ -277,8 +294,8 @@ cdef bint only_bounded(int operation) noexcept nogil:
 cdef CK_RV fits(Call *call, object bound) except *:
     """The length rule, before anything is computed. For a query the length is the answer."""
     cdef CK_ULONG length = bound
-    if call.out == NULL or (call.out_length[0] < length and not only_bounded(call.operation)):
-        call.out_length[0], length = length, call.out_length[0]
+    if call.out == NULL or (call.room < length and not only_bounded(call.operation)):
+        call.out_length[0] = length
         return CKR_OK if call.out == NULL else CKR_BUFFER_TOO_SMALL
     return CKR_OK
 
@@ -296,7 +313,7 @@ cdef CK_RV give(Call *call, ferro_operation *operation, object result, int phase
     """End the operation with its result, or keep it until the caller comes with a buffer that is large enough."""
     cdef CK_ULONG length
     cdef const char *start = bytes_of(result, &length)
-    if length <= call.out_length[0]:
+    if length <= call.room:
         drop_operation(operation)
         return put(call, result)
     operation.held = ferro_copy(start, length)
@@ -328,7 +345,7 @@ cdef CK_RV hand_held(Call *call, ferro_operation *operation, bint *over) noexcep
     )
     if over[0]:
         return CKR_OPERATION_NOT_INITIALIZED
-    if call.out == NULL or call.out_length[0] < operation.held_length:
+    if call.out == NULL or call.room < operation.held_length:
         call.out_length[0] = operation.held_length
         return CKR_OK if call.out == NULL else CKR_BUFFER_TOO_SMALL
     if operation.held_length != 0:
@@ -383,9 +400,12 @@ cdef CK_RV update_work(Call *call) except *:
         return rv
     bound = <object>operation.object
     try:
-        rv = fits_exactly(call, length_of(call, bound.update_length, (call.data_length,)))
+        length = length_of(call, bound.update_length, (call.data_length,))
+        rv = fits_exactly(call, length)
         if rv != CKR_OK or call.out == NULL:
             return rv
+        if defers(call, None):
+            return put_off_part(call, operation, GIVES_BYTES, length)
         result = with_input(call, bound.update)
         operation.phase = FERRO_PARTS
         return put_checked(call, result)
@@ -394,17 +414,28 @@ cdef CK_RV update_work(Call *call) except *:
         raise
 
 
+cdef CK_RV put_off_part(Call *call, ferro_operation *operation, int gives, CK_ULONG length) except *:
+    """Take a part in the background; the operation goes on afterwards."""
+    cdef str name = UPDATE[call.operation]
+    cdef Inputs given = inputs(view_of(call.slot, call.data, call.data_length), [])
+    if operation.signature != NULL:
+        name = GIVEN[name]
+    work = (<object>operation.object).update(given.view)
+    hold_place(call, operation, job_for(call, name, gives, work, given), GOES_ON).length = length
+    return CKR_PENDING
+
+
 cdef CK_RV fits_exactly(Call *call, object exact) except *:
     """The length rule for an update, whose length is known whatever the operation."""
     cdef CK_ULONG length = exact
-    if call.out == NULL or call.out_length[0] < length:
+    if call.out == NULL or call.room < length:
         call.out_length[0] = length
         return CKR_OK if call.out == NULL else CKR_BUFFER_TOO_SMALL
     return CKR_OK
 
 
 cdef CK_RV put_checked(Call *call, object result) except *:
-    if <CK_ULONG>len(result) > call.out_length[0]:
+    if <CK_ULONG>len(result) > call.room:
         raise RuntimeError("an engine gave more than it had said")
     return put(call, result)
 
@@ -415,6 +446,8 @@ cdef CK_RV absorb_work(Call *call) except *:
     if rv != CKR_OK:
         return rv
     try:
+        if defers(call, None):
+            return put_off_part(call, operation, GIVES_NOTHING, 0)
         with_input(call, (<object>operation.object).update)
     except BaseException:
         drop_operation(operation)
@@ -497,7 +530,7 @@ cdef CK_RV check(Call *call, bint given, bint in_one) except *:
     if not in_one and not bound.multi_part:
         drop_operation(operation)
         return CKR_FUNCTION_NOT_SUPPORTED
-    if not given and defers(call, None):
+    if defers(call, None):
         return put_off_check(call, operation, in_one)
     if given:
         signature = view_of(call.slot, operation.signature, operation.signature_length)
@@ -521,14 +554,20 @@ cdef CK_RV check(Call *call, bint given, bint in_one) except *:
 cdef CK_RV put_off_check(Call *call, ferro_operation *operation, bint in_one) except *:
     """Verify with the caller's signature, in one part or at the end, in the background."""
     bound = <object>operation.object
-    cdef Inputs given = inputs(view_of(call.slot, call.extra, call.extra_length), [])
+    cdef Inputs given
+    if operation.signature != NULL:
+        given = inputs(view_of(call.slot, operation.signature, operation.signature_length), [])
+    else:
+        given = inputs(view_of(call.slot, call.extra, call.extra_length), [])
     if in_one:
         given.other = view_of(call.slot, call.data, call.data_length)
         work, names = bound.verify(given.other, given.view), ONCE
     else:
         work, names = bound.finish_verify(given.view), FINISH
+    name = names[FERRO_VERIFY] if operation.signature == NULL else GIVEN[names[FERRO_VERIFY]]
     try:
-        return put_off_operation(call, operation, names, GIVES_NOTHING, work, given, 0)
+        hold_place(call, operation, job_for(call, name, GIVES_NOTHING, work, given), ENDS)
+        return CKR_PENDING
     except BaseException:
         drop_operation(operation)
         raise

@@ -102,6 +102,10 @@ cdef extern from "ring.h" nogil:
     int ferro_ring_note(
         ferro_ring *ring, const ferro_subject *subject, unsigned long *seen, const ferro_use *use, ferro_entry *entry
     )
+    int ferro_ring_note_ended(
+        ferro_ring *ring, const ferro_subject *subject, const ferro_use *use, unsigned long long count,
+        ferro_entry *entry
+    )
     unsigned long long ferro_ring_close(ferro_ring *ring, unsigned long long number)
     int ferro_ring_broken(const ferro_ring *ring)
     void ferro_ring_set_broken(ferro_ring *ring, int broken)
@@ -223,6 +227,11 @@ cdef extern from "snapshots.h" nogil:
     ctypedef struct ferro_snapshot:
         size_t used
 
+    ctypedef struct ferro_snapshot_moment:
+        unsigned long long stamp
+        unsigned long long epoch
+        unsigned long long generation
+
     void ferro_snapshot_add(
         ferro_snapshot *snapshot, CK_ATTRIBUTE_TYPE type, CK_RV answer, const void *value, size_t length
     )
@@ -231,8 +240,8 @@ cdef extern from "snapshots.h" nogil:
     )
     int ferro_snapshots_read(ferro_slot *slot, CK_OBJECT_HANDLE handle, ferro_snapshot *copy)
     void ferro_snapshots_keep(
-        ferro_slot *slot, CK_OBJECT_HANDLE handle, const ferro_snapshot *shown, unsigned long long stamp, int on_token,
-        unsigned long long generation
+        ferro_slot *slot, CK_OBJECT_HANDLE handle, const ferro_snapshot *shown, const ferro_snapshot_moment *before,
+        int on_token
     )
     void ferro_snapshots_forget_slot(const ferro_slot *slot)
     void ferro_snapshots_prepare()
@@ -338,6 +347,7 @@ cdef extern from "sessions.h" nogil:
 cdef extern from "recipes.h" nogil:
     const CK_FLAGS FERRO_CREATE
     const int FERRO_TEMPLATE_COUNT
+    enum: FERRO_TEMPLATE_BYTES
 
     ctypedef struct ferro_recipe:
         unsigned long long number
@@ -396,6 +406,9 @@ cdef extern from "handles.h" nogil:
     void ferro_drafts_mark(ferro_slot *slot, ferro_drafts_seen *seen)
     CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot, ferro_drafts_seen *seen)
     int ferro_draft_settle(CK_OBJECT_HANDLE handle)
+    int ferro_draft_claim(ferro_slot *slot, CK_OBJECT_HANDLE handle)
+    void ferro_draft_unclaim(CK_OBJECT_HANDLE handle)
+    unsigned long long ferro_drafts_owned(const ferro_session *owner)
     int ferro_draft_destroy(ferro_slot *slot, CK_OBJECT_HANDLE handle)
     void ferro_draft_release(ferro_draft *draft)
 

@@ -15,6 +15,7 @@ typedef struct ferro_handle {
     struct ferro_handle *previous_owned, *next_owned;
     ferro_draft *draft; /* NULL: the core knows the object */
     int half;           /* of the draft */
+    int claimed;        /* by whoever is about to destroy the draft */
     struct ferro_handle *previous_draft, *next_draft;
 } entry;
 
@@ -533,6 +534,42 @@ int ferro_draft_settle(CK_OBJECT_HANDLE handle)
     ferro_unlock(&of->mutex);
     bury(draft);
     return one != NULL;
+}
+
+int ferro_draft_claim(ferro_slot *slot, CK_OBJECT_HANDLE handle)
+{
+    int answer = 0;
+    entry *one;
+
+    ferro_lock(&mutex);
+    if ((one = find_handle(handle)) != NULL && one->draft != NULL && one->target.slot == slot->id) {
+        answer = one->claimed ? -1 : 1;
+        one->claimed = 1;
+    }
+    ferro_unlock(&mutex);
+    return answer;
+}
+
+void ferro_draft_unclaim(CK_OBJECT_HANDLE handle)
+{
+    entry *one;
+
+    ferro_lock(&mutex);
+    if ((one = find_handle(handle)) != NULL)
+        one->claimed = 0;
+    ferro_unlock(&mutex);
+}
+
+unsigned long long ferro_drafts_owned(const ferro_session *owner)
+{
+    unsigned long long found = 0;
+    const entry *one;
+
+    ferro_lock(&mutex);
+    for (one = owner->owned; one != NULL; one = one->next_owned)
+        found += one->draft != NULL;
+    ferro_unlock(&mutex);
+    return found;
 }
 
 int ferro_draft_destroy(ferro_slot *slot, CK_OBJECT_HANDLE handle)

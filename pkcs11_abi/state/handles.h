@@ -66,6 +66,12 @@ void ferro_drafts_mark(ferro_slot *slot, ferro_drafts_seen *seen);
 CK_OBJECT_HANDLE ferro_draft_of_slot(CK_SLOT_ID slot, ferro_drafts_seen *seen);
 /* The core has it. Returns 0 when the handle is gone meanwhile: then the core has to give it up again. */
 int ferro_draft_settle(CK_OBJECT_HANDLE handle);
+/* Say that a draft of this slot is to be destroyed, once that is recorded. Returns 1; 0 when there is no such draft; -1
+ * when another thread has said so. `unclaim`: it could not be recorded. */
+int ferro_draft_claim(ferro_slot *slot, CK_OBJECT_HANDLE handle);
+void ferro_draft_unclaim(CK_OBJECT_HANDLE handle);
+/* How many drafts end with a session. */
+unsigned long long ferro_drafts_owned(const ferro_session *owner);
 /* Destroy it if it is a draft of this slot; returns whether it was. */
 int ferro_draft_destroy(ferro_slot *slot, CK_OBJECT_HANDLE handle);
 void ferro_draft_release(ferro_draft *draft);

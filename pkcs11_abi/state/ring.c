@@ -1,5 +1,6 @@
 #include "ring.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,16 +99,20 @@ static uint64_t lap_of(const ferro_ring *ring, uint64_t number) { return (number
 
 int ferro_ring_push(ferro_ring *ring, const ferro_entry *entry, uint64_t *number)
 {
-    const size_t commit = sizeof(uint64_t);
+    const size_t rest = offsetof(ferro_entry, taken);
     ferro_entry *place;
-    uint64_t mine, filled;
+    uint64_t mine, filled, word;
 
     if (!reserve(ring, &mine))
         return 0;
     place = place_of(ring, mine);
-    memcpy((char *)place + commit, (const char *)entry + commit, sizeof *entry - commit);
-    if ((atomic_load_explicit(&place->count, memory_order_relaxed) & CLOSED) == 0)
-        atomic_fetch_or_explicit(&place->count, lap_of(ring, mine), memory_order_relaxed);
+    /* The count word is another's until it is this entry's as a whole, lap and all: whoever counted up the entry that
+     * stood here before compares with it. */
+    word = atomic_load_explicit(&entry->count, memory_order_relaxed);
+    if ((word & CLOSED) == 0)
+        word |= lap_of(ring, mine);
+    atomic_store_explicit(&place->count, word, memory_order_relaxed);
+    memcpy((char *)place + rest, (const char *)entry + rest, sizeof *entry - rest);
     atomic_store_explicit(&place->commit, mine + 1, memory_order_release);
     if (number != NULL)
         *number = mine;
@@ -227,6 +232,16 @@ int ferro_ring_note_made(ferro_ring *ring, const ferro_subject *subject, const f
     static _Thread_local uint64_t seen[4];
 
     return ferro_ring_note(ring, subject, &seen[use->event % 4], use, entry);
+}
+
+int ferro_ring_note_ended(ferro_ring *ring, const ferro_subject *subject, const ferro_use *use,
+                          unsigned long long count, ferro_entry *entry)
+{
+    fill(entry, subject, use, 1);
+    snprintf(entry->detail, sizeof entry->detail, "%llu session objects, with their session", count);
+    if (ring->sync || ferro_ring_broken(ring) || !ferro_ring_push(ring, entry, NULL))
+        return FERRO_NOT_NOTED;
+    return atomic_load(&ring->attended) ? FERRO_NOTED : FERRO_NOTED_UNATTENDED;
 }
 
 uint64_t ferro_ring_close(ferro_ring *ring, uint64_t number)

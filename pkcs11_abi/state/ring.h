@@ -105,6 +105,11 @@ int ferro_ring_note(ferro_ring *ring, const ferro_subject *subject, uint64_t *se
  * what they were derived from. They are counted where uses are. Returns what ferro_ring_note does. */
 int ferro_ring_note_made(ferro_ring *ring, const ferro_subject *subject, const ferro_use *use, ferro_entry *entry);
 
+/* Record, on whatever thread, that `count` session objects went with their session, in one entry. Returns what
+ * ferro_ring_note does. */
+int ferro_ring_note_ended(ferro_ring *ring, const ferro_subject *subject, const ferro_use *use,
+                          unsigned long long count, ferro_entry *entry);
+
 /* Let an entry count no further; returns its count word. */
 uint64_t ferro_ring_close(ferro_ring *ring, uint64_t number);
 

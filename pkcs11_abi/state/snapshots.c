@@ -26,6 +26,7 @@ typedef struct {
     _Atomic unsigned used;          /* since the hand went by */
     word handle;                    /* 0: free */
     _Atomic(ferro_slot *) slot;
+    word epoch;                     /* of the login that was there: what it showed is shown to no other */
     word on_token, generation, expires;
     word bytes;
     _Atomic(word *) content;        /* a block: how many bytes it has room for, then the bytes */
@@ -108,6 +109,8 @@ static int good(const place *one)
 {
     unsigned long long generation;
 
+    if (look(&one->epoch) != ferro_slot_epoch(slot_of(one)))
+        return 0; /* the login has ended, though the snapshots that it leaves are still to be forgotten */
     return !look(&one->on_token)
            || (ferro_slot_settled(slot_of(one), &generation) && generation == look(&one->generation)
                && ferro_coarse_time() < look(&one->expires));
@@ -237,7 +240,7 @@ static void add_all(ferro_snapshot *to, const ferro_snapshot *from)
 }
 
 void ferro_snapshots_keep(ferro_slot *slot, CK_OBJECT_HANDLE handle, const ferro_snapshot *shown,
-                          unsigned long long stamp, int on_token, unsigned long long generation)
+                          const ferro_snapshot_moment *before, int on_token)
 {
     shard *part = shard_of(handle);
     ferro_snapshot all;
@@ -247,10 +250,10 @@ void ferro_snapshots_keep(ferro_slot *slot, CK_OBJECT_HANDLE handle, const ferro
 
     all.used = 0;
     ferro_lock(&part->mutex);
-    if (handle != 0 && ferro_slot_stamp(slot) == stamp) {
+    if (handle != 0 && ferro_slot_stamp(slot) == before->stamp) {
         one = find(part, slot, handle);
         if (one != NULL && good(one) && (int)look(&one->on_token) == !!on_token
-            && (!on_token || look(&one->generation) == generation))
+            && (!on_token || look(&one->generation) == before->generation))
             copy_out(one, &all);
         add_all(&all, shown);
         if (all.used != 0 && (content = take_block(part, all.used)) != NULL) {
@@ -262,7 +265,8 @@ void ferro_snapshots_keep(ferro_slot *slot, CK_OBJECT_HANDLE handle, const ferro
                 put(&content[1 + i], all.bytes[i]);
             atomic_store_explicit(&one->slot, slot, memory_order_release);
             put(&one->on_token, on_token != 0);
-            put(&one->generation, generation);
+            put(&one->epoch, before->epoch);
+            put(&one->generation, before->generation);
             put(&one->expires, ferro_coarse_time() + LIFETIME_MS);
             put(&one->bytes, all.used);
             atomic_store_explicit(&one->content, content, memory_order_release);

@@ -29,10 +29,14 @@ int ferro_snapshot_find(const ferro_snapshot *snapshot, CK_ATTRIBUTE_TYPE type, 
 /* Copy what is kept of an object. Returns 0 when there is nothing that is still good. */
 int ferro_snapshots_read(ferro_slot *slot, CK_OBJECT_HANDLE handle, ferro_snapshot *copy);
 
-/* Keep what was shown after the slot's stamp was `stamp` and the store's generation `generation` (for token objects),
- * beside what is kept of the object already. */
+/* What stood before it was shown: the slot's stamp and login epoch, and for token objects the store's generation. */
+typedef struct ferro_snapshot_moment {
+    unsigned long long stamp, epoch, generation;
+} ferro_snapshot_moment;
+
+/* Keep what was shown, beside what is kept of the object already. It is good as long as that login. */
 void ferro_snapshots_keep(ferro_slot *slot, CK_OBJECT_HANDLE handle, const ferro_snapshot *shown,
-                          unsigned long long stamp, int on_token, unsigned long long generation);
+                          const ferro_snapshot_moment *before, int on_token);
 
 void ferro_snapshots_forget(CK_OBJECT_HANDLE handle);
 void ferro_snapshots_forget_slot(const ferro_slot *slot); /* NULL: all */

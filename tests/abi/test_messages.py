@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from ctypes import c_ulong
 from typing import Any
 
 import mechanism_parameters as parameters
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
-from cryptoki import Cryptoki, mechanism
+from cryptoki import Cryptoki, buffer, mechanism
 from vector_files import records, root
 
 from ferrohsm import constants as ck
@@ -317,3 +318,22 @@ def test_a_logout_ends_a_process_with_a_private_key(p11: Cryptoki, session: int)
     p11("C_Logout", session)
     assert process.next(Parameter("gcm"), TEXT) == "CKR_OPERATION_NOT_INITIALIZED"
     p11.login(session)
+
+
+def test_the_last_part_has_the_tag_that_was_begun(p11: Cryptoki, session: int) -> None:
+    """Another length of the tag at the end is refused: nothing is left that looks like a message."""
+    how, key = mechanism(ck.CKM_AES_GCM), key_of(p11, session, "gcm")
+    vector, tag, room = buffer(bytes(12)), buffer(bytes(16)), buffer(bytes(32))
+    for family in ("Encrypt", "Decrypt"):
+        begun, ended = (
+            parameters.structure(vector, 12, 0, ck.CKG_NO_GENERATE, tag, bits) for bits in (128, 96)
+        )
+        size = ctypes.sizeof(begun)
+        p11(f"C_Message{family}Init", session, how, key)
+        p11(f"C_{family}MessageBegin", session, begun, size, None, 0)
+        rest = (b"text", 4, room, c_ulong(32), ck.CKF_END_OF_MESSAGE)
+        assert p11.rv(f"C_{family}MessageNext", session, ended, size, *rest) == INVALID
+        assert not any(bytes(tag) + bytes(room))
+        answer = p11.rv(f"C_{family}MessageNext", session, begun, size, *rest)
+        assert answer == "CKR_OPERATION_NOT_INITIALIZED"
+        p11(f"C_Message{family}Final", session)

@@ -124,6 +124,34 @@ assert found(backwards) > 0, "the search finds nothing"
 left = found(backwards)
 assert left == 0, f"{{left}} copies are left"
 """
+PASSWORD = """
+import mechanism_parameters as parameters
+p11("C_Initialize", None)
+session = p11.open({slot})
+p11.login(session)
+key = p11.generic_secret(session, bytes(32))
+size = 5000
+memory, handle = (ctypes.c_ubyte * size)(), ctypes.c_ulong(0)
+new = template((ck.CKA_KEY_TYPE, ck.CKK_GENERIC_SECRET), (ck.CKA_VALUE_LEN, 32))
+bad = template((ck.CKA_KEY_TYPE, ck.CKK_GENERIC_SECRET), (ck.CKA_MODULUS_BITS, 5))
+for name, arguments, expected in (
+    ("C_GenerateKey", (new, 2, handle), "CKR_OK"),
+    ("C_GenerateKey", (bad, 2, handle), "CKR_TEMPLATE_INCONSISTENT"),
+    ("C_GenerateKeyPair", (new, 2, new, 2, handle, handle), "CKR_MECHANISM_INVALID"),
+    ("C_DeriveKey", (key, new, 2, handle), "CKR_MECHANISM_INVALID"),
+    ("C_SignInit", (key,), "CKR_MECHANISM_INVALID"),
+    ("C_WrapKey", (key, key, None, handle), "CKR_MECHANISM_INVALID"),
+):
+    p11("C_GenerateRandom", session, memory, size)
+    backwards = bytes(reversed(memory[size - 16 :]))
+    salt, prf = b"salt", ck.CKP_PKCS5_PBKD2_HMAC_SHA256
+    parameter = parameters.structure(ck.CKZ_SALT_SPECIFIED, salt, 4, 2, prf, None, 0, memory, size)
+    how = mechanism(ck.CKM_PKCS5_PBKD2, parameter)
+    assert found(backwards) == 1, "the search finds nothing"
+    rv = p11.rv(name, session, how, *arguments)
+    ctypes.memset(memory, 0, size)
+    assert (rv, found(backwards)) == (expected, 0), (name, rv, found(backwards))
+"""
 ENDS = {
     "logout": 'p11("C_Logout", session)',
     "destroyed": 'p11("C_DestroyObject", session, key)',
@@ -158,6 +186,21 @@ def test_no_key_is_left(bench: Bench, module_path: Path, end: str, way: str, on_
         use=USES[way],
         end=ENDS[end].format(slot=bench.slot),
     )
+    command, where = [sys.executable, "-c", text], bench.log.parent
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False, cwd=where)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+
+
+@pytest.mark.skipif(
+    bool(os.environ.get("FERROHSM_SANITIZE")), reason="a sanitizer keeps what was freed, and maps terabytes"
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/mem")
+def test_no_password_is_left(bench: Bench, module_path: Path) -> None:
+    """Of a mechanism's parameter, whatever function it was given to and whatever that said."""
+    here = Path(__file__).parent
+    values = {"paths": [str(here), str(here.parent)], "library": str(module_path), "slot": bench.slot}
+    begin = PROGRAM.partition("def made(")[0]
+    text = begin.format(**values) + PASSWORD.format(slot=bench.slot)
     command, where = [sys.executable, "-c", text], bench.log.parent
     done = subprocess.run(command, capture_output=True, timeout=120, check=False, cwd=where)
     assert done.returncode == 0, done.stderr.decode()[-2000:]

@@ -99,3 +99,22 @@ def test_a_log_that_was_taken_away_is_noticed(token: World) -> None:
     report = token.audit("verify", code=1)
     assert report["logs"][0]["findings"][0]["kind"] == "removed"
     assert report["logs"][0]["last"] > before
+
+
+def test_what_cannot_be_recorded_is_not_destroyed(token: World) -> None:
+    token.configure('durability = "sync"')
+    out = token.run(
+        TRY
+        + f"""
+session, _ = ready()
+for _ in range(5):
+    key = p11.aes(session)  # the last ones are the kernel's
+os.rename({str(token.data / "audit")!r}, {str(token.data / "away")!r})
+open({str(token.data / "audit")!r}, "w").close()
+print(tried(p11, "C_DestroyObject", session, key))
+os.unlink({str(token.data / "audit")!r})
+os.rename({str(token.data / "away")!r}, {str(token.data / "audit")!r})
+print(tried(p11, "C_DestroyObject", session, key), tried(p11, "C_DestroyObject", session, key))
+"""
+    )
+    assert out.split() == ["CKR_DEVICE_ERROR", "CKR_OK", "CKR_OBJECT_HANDLE_INVALID"]

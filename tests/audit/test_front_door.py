@@ -132,6 +132,24 @@ for _ in range(200):
     assert sum(record.get("count", 1) for record in token.records("--event", "destroy")) >= 200
 
 
+def test_session_objects_made_without_python_leave_a_record_when_their_session_is_closed(
+    token: World,
+) -> None:
+    token.run(
+        """
+session, _ = ready()
+other = p11.open(slot)
+for _ in range(40):
+    p11.aes(other)
+p11("C_CloseSession", other)
+"""
+    )
+    ends = [record["detail"] for record in token.records("--event", "destroy")]
+    # The core tells of those that it knows; the others are the kernel's.
+    assert all(detail.endswith(" session objects, with their session") for detail in ends)
+    assert sum(int(detail.split()[0]) for detail in ends) == 40
+
+
 def test_export_tail_and_checkpoint(token: World) -> None:
     token.run("session, key = ready()\nsign(session, key)")
 
