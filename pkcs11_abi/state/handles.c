@@ -538,37 +538,45 @@ int ferro_draft_settle(CK_OBJECT_HANDLE handle)
 
 int ferro_draft_claim(ferro_slot *slot, CK_OBJECT_HANDLE handle)
 {
+    part *of = part_of(handle);
     int answer = 0;
     entry *one;
 
-    ferro_lock(&mutex);
-    if ((one = find_handle(handle)) != NULL && one->draft != NULL && one->target.slot == slot->id) {
+    ferro_lock(&of->mutex);
+    if ((one = find_handle(of, handle)) != NULL && one->draft != NULL && one->target.slot == slot->id) {
         answer = one->claimed ? -1 : 1;
         one->claimed = 1;
     }
-    ferro_unlock(&mutex);
+    ferro_unlock(&of->mutex);
     return answer;
 }
 
 void ferro_draft_unclaim(CK_OBJECT_HANDLE handle)
 {
+    part *of = part_of(handle);
     entry *one;
 
-    ferro_lock(&mutex);
-    if ((one = find_handle(handle)) != NULL)
+    ferro_lock(&of->mutex);
+    if ((one = find_handle(of, handle)) != NULL)
         one->claimed = 0;
-    ferro_unlock(&mutex);
+    ferro_unlock(&of->mutex);
 }
 
 unsigned long long ferro_drafts_owned(const ferro_session *owner)
 {
+    unsigned owning = atomic_load(&((ferro_session *)owner)->owning);
     unsigned long long found = 0;
     const entry *one;
+    int i;
 
-    ferro_lock(&mutex);
-    for (one = owner->owned; one != NULL; one = one->next_owned)
-        found += one->draft != NULL;
-    ferro_unlock(&mutex);
+    for (i = 0; i < PARTS; i++) {
+        if ((owning & 1u << i) == 0)
+            continue;
+        ferro_lock(&parts[i].mutex);
+        for (one = owner->owned[i]; one != NULL; one = one->next_owned)
+            found += one->draft != NULL;
+        ferro_unlock(&parts[i].mutex);
+    }
     return found;
 }
 
