@@ -30,7 +30,7 @@ cdef object put_pieces(Call *call, tuple given, CK_ULONG head):
     memcpy(call.out, &info, sizeof(info))
     for type, value in given:
         start = bytes_of(value, &length)
-        if <CK_ULONG>(end - call.out) + length > call.out_length[0]:
+        if <CK_ULONG>(end - call.out) + length > call.room:
             raise RuntimeError("a password longer than was said")
         piece.type, piece.pValue, piece.ulValueLen = type, end, length
         memcpy(place, &piece, sizeof(piece))
