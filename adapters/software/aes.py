@@ -29,9 +29,9 @@ from ferrohsm_adapters.software.material import AES_LENGTHS, Bytes, secret_value
 from ferrohsm_adapters.software.operation import EngineOperation, Held, wipe
 
 BLOCK = 16
-_GCM_TAG_BITS = range(32, 129, 8)
+GCM_TAG_BITS = range(32, 129, 8)
 _GCM_MAX_BYTES = 2**36 - 32
-_CCM_TAG_BYTES = (4, 6, 8, 10, 12, 14, 16)
+CCM_TAG_BYTES = (4, 6, 8, 10, 12, 14, 16)
 
 
 def aes_value(key: Key) -> Bytes:
@@ -325,7 +325,7 @@ def _ctr(parameter: Ctr, value: Bytes, encrypt: bool) -> EngineOperation:
 
 def gcm_context(parameter: Gcm, value: Bytes, encrypt: bool) -> Any:
     """Return a GCM context that has authenticated the parameter's data."""
-    if parameter.tag_bits not in _GCM_TAG_BITS or not 8 <= len(parameter.iv) <= 128:
+    if parameter.tag_bits not in GCM_TAG_BITS or not 8 <= len(parameter.iv) <= 128:
         raise MechanismParamInvalid("an IV has 8 to 128 bytes, a tag 4 to 16")
     context = _context(value, modes.GCM(parameter.iv, None, parameter.tag_bits // 8), encrypt)
     context.authenticate_additional_data(parameter.aad)
@@ -354,7 +354,7 @@ def _ccm(parameter: Ccm, value: Bytes, encrypt: bool) -> EngineOperation:
     from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 
     length, nonce, aad = parameter.data_length, parameter.nonce, parameter.aad
-    if parameter.mac_length not in _CCM_TAG_BYTES or not 7 <= len(nonce) <= 13:
+    if parameter.mac_length not in CCM_TAG_BYTES or not 7 <= len(nonce) <= 13:
         raise MechanismParamInvalid
     # The length of the data is written in the bytes that the nonce leaves.
     if length >= 1 << (8 * (15 - len(nonce))):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Key
 from ferrohsm.errors import MechanismParamInvalid
 from ferrohsm.mechanisms import HASHES
@@ -10,7 +9,6 @@ from ferrohsm.parameters import Ecdh1, Mechanism
 from ferrohsm_adapters.software import ffc_material
 from ferrohsm_adapters.software.derive import derived_key, wanted_length
 from ferrohsm_adapters.software.ecdh import checked_kdf, kdf_context
-from ferrohsm_adapters.software.material import octets
 from ferrohsm_adapters.software.operation import wipe
 
 
@@ -33,8 +31,7 @@ def derive(mechanism: Mechanism, base: Key, attributes: Attributes) -> Attribute
 
 def _agree(base: Key, public_value: bytes) -> bytearray:
     private, other = ffc_material.private_key(base), int.from_bytes(public_value, "big")
-    prime = int.from_bytes(octets(base.attributes, ck.CKA_PRIME), "big")
-    if not 1 < other < prime - 1:
+    if not ffc_material.in_group(base.attributes, other):
         raise MechanismParamInvalid("the public value is none of the group, or would tell the secret")
     try:
         return bytearray(private.exchange(ffc_material.load_public(base.attributes, other)))

@@ -19,6 +19,7 @@ from ferrohsm.errors import (
 from ferrohsm.typed import Any, Callable, NamedTuple, cast
 from ferrohsm_adapters.software import der
 from ferrohsm_adapters.software.material import Bytes, number, octets, public_info
+from ferrohsm_adapters.software.small_order import has_small_order
 
 _OBJECT_IDENTIFIER = 0x06
 _PRINTABLE_STRING = 0x13
@@ -214,6 +215,8 @@ def complete_public(key_type: int, attributes: Attributes) -> Attributes:
         public = load_point(curve, point)
     except ValueError:
         raise AttributeValueInvalid("CKA_EC_POINT is no point of the curve") from None
+    if has_small_order(curve.engine, _unwrapped(curve, point)):
+        raise AttributeValueInvalid("CKA_EC_POINT is a point of small order")
     added = public_info(attributes, public_key_info(public))
     encoded = point_of(curve, public)
     return added if encoded == point else {**added, ck.CKA_EC_POINT: encoded}

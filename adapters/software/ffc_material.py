@@ -7,7 +7,9 @@ is computed here. Key sizes are in bits.
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 
+from cryptography.exceptions import InternalError
 from cryptography.utils import CryptographyDeprecationWarning
 
 from ferrohsm import constants as ck
@@ -136,8 +138,10 @@ def complete_public(key_type: int, attributes: Attributes) -> Attributes:
     value = int.from_bytes(octets(attributes, ck.CKA_VALUE), "big")
     try:
         load_public(attributes, value)
-    except ValueError:
+    except (ValueError, InternalError):
         raise AttributeValueInvalid("this is no public key of its type") from None
+    if not (_sound(attributes) and in_group(attributes, value)):
+        raise AttributeValueInvalid("the public value is none of its group, or the group is none")
     return public_info(attributes, _info(attributes, value))
 
 
@@ -146,9 +150,48 @@ def complete_private(key_type: int, attributes: Attributes) -> Attributes:
     _check_size(attributes)
     try:
         private = _load_private(_kind(attributes), attributes)
-    except ValueError:
+    except (ValueError, InternalError):
+        # The second is what the library says of a prime that is even.
         raise AttributeValueInvalid("this is no private key of its type") from None
+    if not _sound(attributes):
+        raise AttributeValueInvalid("the parameters are those of no group")
     return public_info(attributes, _info(attributes, private.public_key().public_numbers().y))
+
+
+def in_group(attributes: Any, value: int) -> bool:
+    """Tell whether a public value is one of the group, and none that tells a secret (SP 800-56A, 5.6.2.3).
+
+    A value outside the subgroup, in one that is small, gives away a private key's remainder with every use.
+    """
+    p, q = _number(attributes, _P), _number(attributes, _Q)
+    return 1 < value < p - 1 and (not q or pow(value, q, p) == 1)
+
+
+def _sound(attributes: Any) -> bool:
+    """Tell whether DSA's parameters are those of a group (FIPS 186-4, appendix A).
+
+    The library looks at those of Diffie-Hellman when it reads a key, and at none of DSA's.
+    """
+    if _kind(attributes).key_type != ck.CKK_DSA:
+        return True
+    return _is_group(*(_number(attributes, part) for part in (_P, _Q, _G)))
+
+
+@lru_cache(maxsize=64)
+def _is_group(p: int, q: int, g: int) -> bool:
+    """Tell whether `g` makes a group of order `q` modulo `p`: with a base of 1 anybody could sign.
+
+    Fermat's test tells numbers that are no primes, unless they were made to deceive it. Keys share their
+    parameters, and it takes 0.1 s for 3072 bits, so the answers are kept; nothing of this is secret.
+    """
+    odd = p & 1 and q & 1 and 1 < q < p and (p - 1) % q == 0
+    if not odd or pow(2, q - 1, q) != 1 or pow(2, p - 1, p) != 1:
+        return False
+    return 1 < g < p - 1 and pow(g, q, p) == 1
+
+
+def _number(attributes: Any, part: int) -> int:
+    return int.from_bytes(attributes.get(part) or b"", "big")
 
 
 def _check_size(attributes: Any) -> None:
@@ -159,8 +202,6 @@ def _check_size(attributes: Any) -> None:
 
 def generate_pair(key_type: int, public: Attributes) -> tuple[Attributes, Attributes]:
     """Return the attributes that a new pair adds; the parameters are those of the public key's template."""
-    from cryptography.exceptions import InternalError
-
     silence()
     kind = KINDS[key_type]
     given = {**public, ck.CKA_KEY_TYPE: key_type.to_bytes(8, "little")}
@@ -237,6 +278,8 @@ def unwrapped(key_type: int | None, private: Any, info: Bytes) -> Attributes:
     if found.key_type == ck.CKK_DH:
         made[ck.CKA_VALUE_BITS] = numbers.x.bit_length().to_bytes(8, "little")
     typed = {**made, ck.CKA_KEY_TYPE: found.key_type.to_bytes(8, "little")}
+    if not _sound(typed):
+        raise WrappedKeyInvalid("the parameters in the wrapped key are those of no group")
     made[ck.CKA_PUBLIC_KEY_INFO] = _info(typed, numbers.public_numbers.y)
     return made
 

@@ -84,9 +84,9 @@ def wanted(public: Attributes) -> tuple[int, bytes]:
         raise TemplateIncomplete("CKA_MODULUS_BITS is missing")
     if not RSA_MIN_BITS <= bits <= RSA_MAX_BITS:
         raise KeySizeRange(f"RSA keys have {RSA_MIN_BITS} to {RSA_MAX_BITS} bits")
-    exponent = _maybe(public, ck.CKA_PUBLIC_EXPONENT)
-    if exponent is None:
-        exponent = 65537
+    given = public.get(ck.CKA_PUBLIC_EXPONENT)
+    # A zero arrives without a byte, and is none that was left out.
+    exponent = 65537 if given is None else int.from_bytes(cast("Bytes", given), "big")
     if exponent < 3 or not exponent & 1 or exponent.bit_length() > _MAX_EXPONENT_BITS:
         raise TemplateInconsistent("the public exponent must be odd, from 3 to 64 bits")
     return bits, _bytes(exponent)

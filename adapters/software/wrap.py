@@ -49,7 +49,13 @@ _ALWAYS_PADDED = {
     ck.CKM_DES3_CBC_PAD: 8,
 }
 _KEY_WRAPS = (ck.CKM_AES_KEY_WRAP, ck.CKM_AES_KEY_WRAP_PAD, ck.CKM_AES_KEY_WRAP_KWP)
-_SECRETS_ONLY = (*_ZERO_PADDED, ck.CKM_RSA_PKCS, ck.CKM_RSA_PKCS_OAEP)
+# Nothing in whole blocks says where a private key ends, and RSA takes none.
+_SECRETS_ONLY = (
+    *_ZERO_PADDED,
+    *(ck.CKM_CAMELLIA_ECB, ck.CKM_CAMELLIA_CBC, ck.CKM_ARIA_ECB, ck.CKM_ARIA_CBC),
+    *(ck.CKM_DES_ECB, ck.CKM_DES_CBC, ck.CKM_DES3_ECB, ck.CKM_DES3_CBC),
+    *(ck.CKM_RSA_PKCS, ck.CKM_RSA_PKCS_OAEP),
+)
 
 
 async def wrap(begin: Begin, row: Row, mechanism: Mechanism, wrapping: Key, target: Key) -> bytes:
@@ -92,11 +98,22 @@ def wrap_length(row: Row, mechanism: Mechanism, wrapping: Key, target: Key) -> i
     block = _ALWAYS_PADDED.get(mechanism.type)
     if block is not None:
         return length - length % block + block
+    return length + _tag_length(mechanism)
+
+
+def _tag_length(mechanism: Mechanism) -> int:
+    """Return the bytes of the tag behind a wrapped key; a length that no tag has is refused."""
+    from ferrohsm_adapters.software.aes import CCM_TAG_BYTES, GCM_TAG_BITS
+
     if mechanism.type == ck.CKM_AES_GCM:
-        return length + int(mechanism.parameter.tag_bits) // 8
+        if mechanism.parameter.tag_bits not in GCM_TAG_BITS:
+            raise MechanismParamInvalid("no length of a GCM tag")
+        return int(mechanism.parameter.tag_bits) // 8
     if mechanism.type == ck.CKM_AES_CCM:
-        return length + int(mechanism.parameter.mac_length)
-    return length
+        if mechanism.parameter.mac_length not in CCM_TAG_BYTES:
+            raise MechanismParamInvalid("no length of a CCM tag")
+        return int(mechanism.parameter.mac_length)
+    return 0
 
 
 async def unwrap(

@@ -185,9 +185,14 @@ EXCHANGING: set[str] = set()
 """The names of the two sides."""
 
 
+_VERSION = ctypes.create_string_buffer(2)
+
+
 def _version(row: Row) -> Any:
     """Return memory for the version that a pre-master secret begins with, where there is one."""
-    return None if "_DH" in _mechanism(row) else ctypes.create_string_buffer(2)
+    if "_DH" in _mechanism(row):
+        return None
+    return _VERSION
 
 
 def _mechanism(row: Row) -> str:

@@ -91,7 +91,7 @@ class Side:
         self.numbers = numbers or {}
         self.session = p11.open(slot)
         self.offered = self._mechanisms()
-        self._made: dict[Any, int] = {}
+        self._made: dict[Any, Any] = {}
 
     def _mechanisms(self) -> dict[int, int]:
         count = ctypes.c_ulong()
@@ -135,6 +135,12 @@ class Side:
         if place not in self._made:
             self._made[place] = self.create(PAIRS[name].half(private=private, peer=self.name))
         return self._made[place]
+
+    def once(self, name: Any, make: Callable[[], Any]) -> Any:
+        """Return what `make` made in this session when it was first asked for."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     def secret_of(self, key_type: int, length: int | None = None) -> int:
         """Return the known secret key of that type; `length` in bytes where there are several."""

@@ -37,7 +37,12 @@ def test_dsa(driver: Driver) -> None:
     for record in records(ROOT / "DSA" / "FIPS_186-3" / "SigVer.rsp", "Msg"):
         name = record["section"].rpartition(" ")[2].replace("-", "")
         mechanism = Mechanism(int(getattr(ck, f"CKM_DSA_{name}")))
-        key = key_of(driver, ck.CKO_PUBLIC_KEY, ck.CKK_DSA, **group(record), VALUE=number(record, "Y"))
+        try:
+            key = key_of(driver, ck.CKO_PUBLIC_KEY, ck.CKK_DSA, **group(record), VALUE=number(record, "Y"))
+        except errors.AttributeValueInvalid:
+            assert "Y changed" in record["Result"]
+            results["F"] += 1
+            continue
         length = len(number(record, "Q"))
         signature = b"".join(bytes.fromhex(record[part].rjust(2 * length, "0")) for part in "RS")
         operation = step(driver.engine.begin(Function.VERIFY, mechanism, key))
