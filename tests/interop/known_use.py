@@ -20,6 +20,11 @@ def keys_for(side: Side, row: Row) -> tuple[int, int]:
     key_type = row.key_types[0]
     if key_type in (ck.CKK_ML_DSA, ck.CKK_ML_KEM, ck.CKK_SLH_DSA):
         return _lattice(side, key_type)
+    if key_type == ck.CKK_HOTP:
+        head = [(ck.CKA_CLASS, ck.CKO_OTP_KEY), (ck.CKA_KEY_TYPE, key_type), (ck.CKA_PRIVATE, False), *OPEN]
+        uses = [(ck.CKA_SIGN, True), (ck.CKA_VERIFY, True), (ck.CKA_VALUE, DATA[:20])]
+        handle: int = side.once(key_type, lambda: side.create([*head, *uses]))
+        return handle, handle
     if key_type in NAMES:
         name = NAMES[key_type][0]
         return side.known(name, private=False), side.known(name, private=True)
@@ -54,11 +59,14 @@ def good_parameter(side: Side, row: Row) -> Any:
         "sign_context": lambda: parameters.structure(ck.CKH_HEDGE_PREFERRED, b"c", 1),
         "tls_kdf": lambda: parameters.tls_kdf(b"EXPORTER", DATA[:32], DATA[32:], b"context"),
         "tls12_key_material": _key_material,
+        "otp": lambda: parameters.otp_parameters((ck.CK_OTP_COUNTER, bytes(8))),
     }
     if row.parameter in special:
         return special[row.parameter]()
     if row.type in (ck.CKM_SHA512_T, ck.CKM_SHA512_T_KEY_DERIVATION):
         return parameters.structure(256)
+    if row.parameter not in PARAMETERS:
+        raise LookupError(f"{row.parameter}: a line above says what a good parameter of this kind is")
     return PARAMETERS[row.parameter](row)[0](side, len(DATA))
 
 

@@ -24,7 +24,7 @@ ULONG_MAX = ctypes.c_ulong(-1).value
 INVALID = "CKR_MECHANISM_PARAM_INVALID"
 GENERIC = ck.CKK_GENERIC_SECRET
 # Kinds of parameters that may be absent.
-OPTIONAL = {"none", "eddsa", "sign_context", "iv4", "iv8"}
+OPTIONAL = {"none", "eddsa", "sign_context", "iv4", "iv8", "otp"}
 
 
 Try = Callable[[Side, Any, tuple[int, int]], str]
