@@ -7,46 +7,34 @@ The ABI, the command and the tests speak to this class only. All coroutines may 
 
 from __future__ import annotations
 
-from _thread import allocate_lock
-
+from ferrohsm import beginning, keys, log
 from ferrohsm import constants as ck
-from ferrohsm import keys, log
-from ferrohsm.adapters import Function, Template, Value
+from ferrohsm.adapters import Template, Value
 from ferrohsm.audit import events
 from ferrohsm.audit.hooks import recorded
 from ferrohsm.audit.tokens import Audit
-from ferrohsm.errors import (
-    ArgumentsBad,
-    DeviceRemoved,
-    KeyHandleInvalid,
-    KeyIndigestible,
-    MechanismInvalid,
-    OperationNotInitialized,
-    SlotIdInvalid,
-    TokenNotPresent,
-)
+from ferrohsm.errors import DeviceRemoved, MechanismInvalid, OperationNotInitialized, TokenNotPresent
 from ferrohsm.objects import INVALID, SENSITIVE, Hidden
 from ferrohsm.operations import BoundOperation
-from ferrohsm.policy import USES, check_key, check_mechanism
 from ferrohsm.references import give_back
-from ferrohsm.registry import Member, describe, load
-from ferrohsm.runtime import Runtime, step
+from ferrohsm.runtime import Runtime
 from ferrohsm.searching import Cursor
 from ferrohsm.sessions import Session
+from ferrohsm.slots import Slots, quietly
 from ferrohsm.tokens import Token, TokenInfo
-from ferrohsm.typed import TYPE_CHECKING, Any, Coroutine, TypeVar, cast
-from ferrohsm.views import SlotView, view_of
+from ferrohsm.typed import TYPE_CHECKING, Any, Coroutine, TypeVar
+from ferrohsm.views import SlotView
 
 if TYPE_CHECKING:
-    from ferrohsm.adapters import AdapterSlot, Attributes, MessageSigner, Operation
+    from ferrohsm.adapters import Attributes, Operation
     from ferrohsm.background import Workers
     from ferrohsm.config import Config
     from ferrohsm.key_material import KeyMaterial
-    from ferrohsm.lanes import Lane
     from ferrohsm.loops import LoopThread
     from ferrohsm.messages import BoundMessages
     from ferrohsm.parameters import Mechanism
     from ferrohsm.recipes import Recipe
+    from ferrohsm.registry import Member
     from ferrohsm.saved import Part
     from ferrohsm.signed_messages import BoundSignatures
 
@@ -64,8 +52,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-MANUFACTURER = "FerroHSM"
-
 
 class Core:
     """Everything behind the C interface of one process (one ``C_Initialize`` to ``C_Finalize``)."""
@@ -75,12 +61,7 @@ class Core:
         self.runtime = Runtime()
         self._workers: Workers | None = None
         self.audit = Audit(config)
-        self.members: list[Member] = []
-        # What a dispatched adapter's slots are has changed since `slots` looked at them.
-        self.stale = False
-        self._tokens: dict[int, Token] = {}
-        self._empty: dict[int, Member] = {}
-        self._merging = allocate_lock()
+        self._slots = Slots(config, self.runtime, self.audit)
 
     async def start(self) -> None:
         """Load the adapters and open those that are inline; the others begin to open on loops of their own.
@@ -90,64 +71,17 @@ class Core:
         log.configure(self.config.log)
         if self.config.data_dir is None and self.config.data_problem:
             log.event("warning", "there is no place for tokens", why=self.config.data_problem)
-        self.members = load(self.config)
-        for member in self.members:
-            adapter = member.adapter
-            if adapter is None:
-                continue
-            try:
-                if adapter.inline:
-                    await adapter.open()
-                    member.info = describe(adapter, member.section.isolation)
-                else:
-                    self._dispatch(member)
-            except (Exception, SystemExit) as error:
-                member.fail("the slot's adapter cannot be opened", error)
+        await self._slots.open()
 
     def set_going(self) -> None:
         """Start the threads that dispatched adapters need, which do the rest without the caller."""
-        lanes = self._lanes()
-        for lane in lanes:
-            lane.look()
-        if lanes:
-            from ferrohsm.watch import watch
-
-            self.runtime.submit(watch(self._lanes))
-
-    def _lanes(self) -> list[Lane]:
-        return [member.lane for member in self.members if member.lane is not None]
-
-    def _dispatch(self, member: Member) -> Lane:
-        """Give an adapter that is not inline a loop of its own. Raises `NeedToCreateThreads`."""
-        from ferrohsm.lanes import Lane
-
-        member.lane = Lane(member, self.runtime, self._changed)
-        return member.lane
-
-    def _changed(self) -> None:
-        self.stale = True
+        self._slots.set_going()
 
     async def stop(self) -> None:
         """Log out everywhere, wipe, close. A failure of one adapter does not keep the others from it."""
         if self._workers is not None:
             self._workers.stop()
-        tokens, self._tokens = self._tokens, {}
-        lanes = self._lanes()
-        self.runtime.stop()  # nobody watches any more
-        closing = [lane.close([t for t in tokens.values() if t.loop is lane.loop]) for lane in lanes]
-        for token in tokens.values():
-            if token.loop is None:
-                await self._quietly(token.close())
-        for member in self.members:
-            if member.adapter is not None and member.lane is None:
-                await self._quietly(member.adapter.close())
-        if lanes:
-            from ferrohsm.watch import end
-
-            end(lanes, closing)
-        for token in tokens.values():
-            token.forget()
-        self.members = []
+        await self._slots.close()
         self.audit.stop()
         log.close()
 
@@ -165,18 +99,22 @@ class Core:
             self._workers = Workers(self.runtime)
         return self._workers
 
-    async def _quietly(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        try:
-            await coroutine
-        except Exception as error:
-            log.failure("closing failed", error)
-
     # Slots and tokens
+
+    @property
+    def members(self) -> list[Member]:
+        """The adapters of the configured slots."""
+        return self._slots.members
+
+    @property
+    def stale(self) -> bool:
+        """Whether a dispatched adapter's slots have changed since `slots` looked at them."""
+        return self._slots.stale
 
     @property
     def opening(self) -> bool:
         """Whether there are dispatched adapters, whose slots are known when somebody has asked for them."""
-        return bool(self._lanes())
+        return self._slots.opening
 
     async def slots(self, look: bool = True) -> list[SlotView]:
         """Look at the slots anew and return them, free ones last (``C_GetSlotList``).
@@ -184,111 +122,26 @@ class Core:
         A dispatched adapter that does not answer soon is shown as it was last seen, and none is asked without
         `look`.
         """
-        if look and any(member.lane is not None or _is_new(member) for member in self.members):
-            self._look_at_lanes()
-        inline: dict[Member, list[tuple[Any, SlotView]]] = {}
-        for member in self.members:
-            if member.adapter is not None and member.lane is None:
-                slots = await member.adapter.slots()
-                inline[member] = [(slot, await view_of(slot, inline=True)) for slot in slots]
-        with self._merging:
-            views, gone = self._merge(inline)
-        for token in gone:
-            if token.loop is None:
-                await self._quietly(token.close())
-            else:
-                self._leave(token)
-        return sorted(views, key=lambda view: view.free)
-
-    def _look_at_lanes(self) -> None:
-        """Have every dispatched adapter look at its slots, all at once, and wait for them a little."""
-        from time import monotonic
-
-        for member in self.members:
-            if _is_new(member):
-                self._dispatch(member)
-        looks = [(lane, lane.look()) for lane in self._lanes() if not lane.loop.abandoned]
-        begun = monotonic()
-        for lane, look in looks:
-            lane.await_look(look, begun + lane.patience)
-
-    def _merge(self, inline: dict[Member, list[tuple[Any, SlotView]]]) -> tuple[list[SlotView], list[Token]]:
-        """Take over what was seen; return the views, and the tokens that are not there any more."""
-        self.stale = False
-        views: list[SlotView] = []
-        tokens: dict[int, Token] = {}
-        empty: dict[int, Member] = {}
-        for member in self.members:
-            lane = member.lane
-            seen = inline.get(member, []) if lane is None else lane.found
-            if lane is not None and not lane.seen:
-                continue  # its slots are listed when they are known
-            if not seen and (lane is not None or member.adapter is None):
-                views.append(_empty_view(member, [*tokens, *empty]))
-                empty[views[-1].id] = member
-            for slot, view in seen:
-                if slot.id in tokens or slot.id in empty:
-                    log.event("error", "two slots have one id", slot=member.section.name, id=slot.id)
-                    continue
-                views.append(view)
-                if view.removed:
-                    empty[slot.id] = member
-                    continue
-                token = self._tokens.get(slot.id)
-                if token is None or token.slot is not slot:
-                    loop = None if lane is None else lane.loop
-                    token = Token(
-                        cast("AdapterSlot", slot),
-                        lane is None,
-                        self.config,
-                        member.section.options,
-                        member.info,
-                        loop,
-                    )
-                    token.audit = self.audit.of(token, member.section)
-                tokens[slot.id] = token
-                view.max_sessions = token.max_sessions
-        gone = [token for slot_id, token in self._tokens.items() if tokens.get(slot_id) is not token]
-        self._tokens, self._empty = tokens, empty
-        return views, gone
-
-    def _leave(self, token: Token) -> None:
-        """Forget a token of a dispatched adapter that went away; the adapter is told if it is still there."""
-        loop, left = token.loop, token.forget()
-        if loop is not None and not loop.abandoned:
-            loop.submit(self._quietly(token.take_leave(*left)), limited=False)
+        return await self._slots.look(look)
 
     def loop(self, slot_id: int) -> LoopThread:
         """Return the loop on which the coroutines of a slot that is not inline run.
 
         Raises `TokenNotPresent` when its adapter is away.
         """
-        loop = self.token(slot_id).loop
-        if loop is None:
-            raise TokenNotPresent()
-        return loop
+        return self._slots.loop(slot_id)
 
     def run(self, slot_id: int, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a call about a slot to its end, wherever it has to run."""
-        token = self._tokens.get(slot_id)
-        if token is None or token.loop is None:
-            return step(coroutine)
-        value: T = token.loop.run(coroutine)
-        return value
+        return self._slots.run(slot_id, coroutine)
 
     def token(self, slot_id: int) -> Token:
         """Return the token of a slot. Raises `SlotIdInvalid`, `TokenNotPresent`."""
-        token = self._tokens.get(slot_id)
-        if token is not None:
-            return token
-        if slot_id in self._empty:
-            raise TokenNotPresent(self._empty[slot_id].problem or "")
-        raise SlotIdInvalid()
+        return self._slots.token(slot_id)
 
     def inline(self, slot_id: int) -> bool:
         """Say whether the slot's coroutines may be stepped on the caller's thread."""
-        token = self._tokens.get(slot_id)
-        return token is None or token.inline
+        return self._slots.inline(slot_id)
 
     def behind(self, slot_id: int) -> tuple[object, object | None, memoryview | None]:
         """Return what decisions are remembered by: token, signer's kernel, store's generation."""
@@ -342,7 +195,7 @@ class Core:
         token = session.token
         references = token.drop_session(session)
         if references and token.loop is not None and not token.loop.abandoned:
-            token.loop.submit(self._quietly(give_back(token, references)), limited=False)
+            token.loop.submit(quietly(give_back(token, references)), limited=False)
 
     async def login(
         self, session: Session, user_type: int, pin: bytearray, username: str | None = None
@@ -376,12 +229,12 @@ class Core:
 
     def login_state(self, slot_id: int) -> int | None:
         """Return ``CKU_SO``, ``CKU_USER`` or None."""
-        token = self._tokens.get(slot_id)
+        token = self._slots.known(slot_id)
         return None if token is None else token.login_state
 
     async def followed_login(self, slot_id: int) -> int | None:
         """Return `login_state` after a look at whether another process has made the token anew."""
-        token = self._tokens.get(slot_id)
+        token = self._slots.known(slot_id)
         if token is None:
             return None
         await token.follow_login()
@@ -389,18 +242,18 @@ class Core:
 
     def login_epoch(self, slot_id: int) -> int:
         """Return a number that moves whenever what may be seen changes (login, logout, new token)."""
-        token = self._tokens.get(slot_id)
+        token = self._slots.known(slot_id)
         return -1 if token is None else token.epoch
 
     def record_failure(self, slot_id: int | None, session: int, error: BaseException) -> None:
         """Record an error that a call ends with, if it is one that the audit has and was not recorded yet."""
-        token = None if slot_id is None else self._tokens.get(slot_id)
+        token = None if slot_id is None else self._slots.known(slot_id)
         audit = self.audit.module if token is None else token.audit
         audit.failed(error, session, "call")
 
     def _check_there(self, session: Session) -> None:
         """Raise `DeviceRemoved` when the session's token was taken out of its slot."""
-        if self._tokens.get(session.token.id) is not session.token:
+        if self._slots.known(session.token.id) is not session.token:
             raise DeviceRemoved()
 
     # Objects
@@ -632,102 +485,35 @@ class Core:
     ) -> BoundOperation:
         """Start an operation (``C_SignInit`` and its like); `function` is one of `Function`'s flags."""
         self._check_there(session)
-        token = session.token
-        row = check_mechanism(token, mechanism.type, function)
-        if function == Function.DIGEST:
-            return BoundOperation(token, await token.signer.begin(function, mechanism, None), None)
-        rules = USES.get(function)
-        if rules is None or oid is None:
-            raise ArgumentsBad()
-        entry = await token.objects.hold(oid, rules.no_key)
-        try:
-            check_key(row, function, entry)
-            use = token.audit.use(session, function, mechanism.type, entry)
-            if row.family == "hotp":
-                from ferrohsm.otp import BoundPassword
-
-                return BoundPassword(session, function, mechanism, entry, use)
-            return BoundOperation(token, await token.signer.begin(function, mechanism, entry.key), entry, use)
-        except BaseException:
-            entry.release()
-            raise
+        return await beginning.begin(session, function, mechanism, oid)
 
     @recorded(ready=False)
     async def begin_messages(
         self, session: Session, function: int, mechanism: Mechanism, oid: int
     ) -> BoundMessages:
         """``C_MessageEncryptInit`` and ``C_MessageDecryptInit``; `function` is the flag of either."""
-        from ferrohsm.messages import BoundMessages
-
         self._check_there(session)
-        token = session.token
-        row = check_mechanism(token, mechanism.type, function)
-        entry = await token.objects.hold(oid, USES[function].no_key)
-        try:
-            check_key(row, function, entry)
-            signer = cast("MessageSigner", token.signer)
-            messages = await signer.begin_messages(function, mechanism, entry.key)
-            return BoundMessages(
-                token, messages, entry, token.audit.use(session, function, mechanism.type, entry)
-            )
-        except BaseException:
-            entry.release()
-            raise
+        return await beginning.begin_messages(session, function, mechanism, oid)
 
     @recorded(ready=False)
     async def begin_signatures(
         self, session: Session, function: int, mechanism: Mechanism, oid: int
     ) -> BoundSignatures:
         """``C_MessageSignInit`` and ``C_MessageVerifyInit``; `function` is the flag of either."""
-        from ferrohsm.signed_messages import BoundSignatures
-
         self._check_there(session)
-        token = session.token
-        row = check_mechanism(token, mechanism.type, function)
-        entry = await token.objects.hold(oid, USES[function].no_key)
-        try:
-            check_key(row, function, entry)
-            use = token.audit.use(session, function, mechanism.type, entry)
-            bound = BoundSignatures(token, function, mechanism, entry, use)
-        except BaseException:
-            entry.release()
-            raise
-        try:
-            await bound.prepare()
-        except BaseException:
-            bound.close()
-            raise
-        return bound
+        return await beginning.begin_signatures(session, function, mechanism, oid)
 
     @recorded(events.DIGEST_KEY)
     async def digest_key(self, session: Session, operation: BoundOperation, oid: int) -> None:
         """Feed a secret key's value into a digest (``C_DigestKey``)."""
         self._check_there(session)
-        entry = await session.token.objects.hold(oid, KeyHandleInvalid)
-        try:
-            value = entry.get(ck.CKA_VALUE)
-            is_secret = entry.get(ck.CKA_CLASS) == ck.CKO_SECRET_KEY.to_bytes(8, "little")
-            if not is_secret or not isinstance(value, bytearray) or not entry.flag(ck.CKA_EXTRACTABLE):
-                # A digest of the value says something about it: what may not leave is not digested.
-                raise KeyIndigestible()
-            await operation.update(memoryview(value))
-        finally:
-            entry.release()
+        await beginning.digest_key(session, operation, oid)
 
     async def bind(
         self, session: Session, operation: Operation, oid: int | None, function: int, mechanism: int
     ) -> BoundOperation:
         """Return an operation that a kernel has begun as one of the core's."""
-        token = session.token
-        if oid is None:
-            return BoundOperation(token, operation, None)
-        entry = await token.objects.hold(oid, KeyHandleInvalid)
-        try:
-            use = token.audit.use(session, function, mechanism, entry)
-            return BoundOperation(token, operation, entry, use)
-        except BaseException:
-            entry.release()
-            raise
+        return await beginning.bind(session, operation, oid, function, mechanism)
 
     async def save_state(self, session: Session, state: int, parts: list[Part]) -> bytes:
         """``C_GetOperationState``; `state` is the session's ``CKS_*``, `parts` are taken over."""
@@ -748,18 +534,3 @@ class Core:
     async def seed_random(self, slot_id: int, data: memoryview) -> None:
         """``C_SeedRandom``."""
         await self._present(slot_id).signer.seed(data)
-
-
-def _is_new(member: Member) -> bool:
-    """Say whether a dispatched adapter has no loop yet."""
-    return member.lane is None and member.adapter is not None and not member.adapter.inline
-
-
-def _empty_view(member: Member, taken: list[int]) -> SlotView:
-    """Return the slot of an adapter that does not work: always the same id for the same name."""
-    from zlib import crc32
-
-    slot_id = crc32(member.section.name.encode()) & 0x7FFFFFFF or 1
-    while slot_id in taken:
-        slot_id = slot_id % 0x7FFFFFFF + 1
-    return SlotView(slot_id, member.section.name, MANUFACTURER)
