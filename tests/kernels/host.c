@@ -602,8 +602,7 @@ static void test_fork(void)
 /* ---- Memory ---- */
 
 #if !defined(FERRO_ARENA_PLAIN)
-/* How often `needle` stands in the readable memory of this process; the needle itself is masked. */
-static int found_in_memory(const uint8_t *masked, size_t length)
+int found_in_memory(const uint8_t *masked, size_t length)
 {
     FILE *maps = fopen("/proc/self/maps", "r");
     FILE *memory = fopen("/proc/self/mem", "rb");
@@ -637,7 +636,7 @@ static int found_in_memory(const uint8_t *masked, size_t length)
     return found;
 }
 
-static void mask(const void *bytes, size_t length, uint8_t *masked)
+void mask_bytes(const void *bytes, size_t length, uint8_t *masked)
 {
     size_t i;
 
@@ -670,11 +669,11 @@ static void test_residue(void)
     int i;
 
     OK(k->random(key_bytes, sizeof(key_bytes)));
-    mask(key_bytes, 16, masked_key);
+    mask_bytes(key_bytes, 16, masked_key);
     aes = secret_key(CKK_AES, key_bytes, sizeof(key_bytes));
     memset(key_bytes, 0, sizeof(key_bytes));
     g = rsa_pair(2048);
-    mask(part(g, CKA_PRIME_1)->value, 16, masked[0]);
+    mask_bytes(part(g, CKA_PRIME_1)->value, 16, masked[0]);
     mask_reversed((const uint8_t *)part(g, CKA_PRIME_1)->value + 112, 16, masked[1]);
     mask_reversed((const uint8_t *)part(g, CKA_PRIVATE_EXPONENT)->value + 200, 16, masked[2]);
     pair(g, CKK_RSA, &rsa, &rsa_public);
@@ -712,7 +711,7 @@ static void test_residue_after_fork(void)
     pid_t pid;
 
     OK(k->random(key_bytes, sizeof(key_bytes)));
-    mask(key_bytes, 16, masked);
+    mask_bytes(key_bytes, 16, masked);
     key = secret_key(CKK_AES, key_bytes, sizeof(key_bytes));
     memset(key_bytes, 0, sizeof(key_bytes));
     OK(k->begin(CKF_ENCRYPT, &ecb, key, &op));
@@ -797,9 +796,13 @@ static const struct {
     {"threads", test_threads},
     {"thread_ends", test_thread_ends},
     {"fork", test_fork},
+    {"postquantum", test_postquantum},
 #if !defined(FERRO_ARENA_PLAIN)
     {"residue", test_residue},
     {"residue_after_fork", test_residue_after_fork},
+#if FERRO_POSTQUANTUM
+    {"postquantum_residue", test_postquantum_residue},
+#endif
     {"arena", test_arena},
 #endif
 };

@@ -113,4 +113,14 @@ static inline ferro_kernel_generated *rsa_pair(uint64_t bits)
     return generated;
 }
 
+/* host_postquantum.c */
+void test_postquantum(void);
+void test_postquantum_residue(void); /* where there is something to leave behind */
+
+#if !defined(FERRO_ARENA_PLAIN)
+/* How often `needle` stands in the readable memory of this process; the needle itself is masked. */
+int found_in_memory(const uint8_t *masked, size_t length);
+void mask_bytes(const void *bytes, size_t length, uint8_t *masked);
+#endif
+
 #endif

@@ -9,9 +9,11 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from engine_support import POSTQUANTUM
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = ROOT / "adapters" / "software" / "kernels"
+HOSTS = [str(Path(__file__).with_name(name)) for name in ("host.c", "host_postquantum.c")]
 COMPILER = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
 
 BUILDS = {
@@ -25,7 +27,7 @@ BUILDS = {
     ],
     "thread": ["-O1", "-g", "-fsanitize=thread"],
 }
-MEMORY = ("residue", "residue_after_fork", "arena")
+MEMORY = ("residue", "residue_after_fork", "arena", *(("postquantum_residue",) if POSTQUANTUM else ()))
 EVERYWHERE = (
     "table",
     "digest",
@@ -37,11 +39,12 @@ EVERYWHERE = (
     "threads",
     "thread_ends",
     "fork",
+    "postquantum",
 )
 CASES = [
     *(("plain", name) for name in EVERYWHERE + MEMORY),
     *(("address", name) for name in EVERYWHERE),
-    *(("thread", name) for name in ("threads", "thread_ends", "random")),
+    *(("thread", name) for name in ("threads", "thread_ends", "random", "postquantum")),
 ]
 
 
@@ -77,7 +80,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         made[name] = folder / name
         command = [*COMPILER, "-std=gnu11", "-Wall", "-Wextra", "-Werror", *flags, *include]
         command += ["-I" + str(path) for path in (Path(__file__).parent, KERNELS, ROOT / "include")]
-        command += ["-o", str(made[name]), str(Path(__file__).with_name("host.c")), *sources, library]
+        command += ["-o", str(made[name]), *HOSTS, *sources, library]
         subprocess.run([*command, *needed_libraries(), "-lpthread", "-ldl"], check=True)
     return made
 

@@ -190,6 +190,25 @@ def test_ml_dsa_parameters(driver: Driver, pair: tuple[Key, Key]) -> None:
     ).multi_part
 
 
+def test_a_key_without_a_seed(driver: Driver, pair: tuple[Key, Key]) -> None:
+    """Kernels with libcrypto 3.5 take it; elsewhere it is kept, and refused for what it cannot do."""
+    record = next(records(ASYMMETRIC / "MLDSA" / "kat_MLDSA_44_det_pure.rsp", "count"))
+    value = bytes.fromhex(record["sk"])
+    attributes = private_of(ck.CKK_ML_DSA, ck.CKP_ML_DSA_44, b"", VALUE=value)
+    if driver.native and POSTQUANTUM:
+        private = driver.bring_in(attributes)
+        driver.sign(ck.CKM_ML_DSA, private, b"data")
+        return
+    if not POSTQUANTUM:
+        with pytest.raises(errors.TemplateIncomplete):
+            driver.bring_in(attributes)
+    private = driver.key(attributes)  # as a token has it that another build has written
+    with pytest.raises(errors.KeyFunctionNotPermitted):
+        driver.sign(ck.CKM_ML_DSA, private, b"data")
+    wrapping = driver.aes(bytes(32))
+    assert len(driver.wrap(ck.CKM_AES_KEY_WRAP_KWP, wrapping, private)) > len(value)
+
+
 @pytest.mark.parametrize("key_type", [ck.CKK_ML_DSA, ck.CKK_ML_KEM])
 def test_keys_are_wrapped_and_come_back(driver: Driver, key_type: int) -> None:
     dsa = key_type == ck.CKK_ML_DSA
