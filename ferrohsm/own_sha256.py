@@ -7,14 +7,16 @@ algorithms away. The hash that the interpreter brings along has neither trouble.
 
 from __future__ import annotations
 
+import sys
+
 from ferrohsm.typed import Any
 
 try:
-    from _sha2 import sha256 as _sha256  # type: ignore[import-not-found,unused-ignore]
+    if sys.version_info >= (3, 12):
+        from _sha2 import sha256 as _sha256
+    else:
+        from _sha256 import sha256 as _sha256  # type: ignore[import-not-found]
 except ImportError:
-    try:
-        from _sha256 import sha256 as _sha256  # type: ignore[import-not-found,no-redef,unused-ignore]
-    except ImportError:
-        from hashlib import sha256 as _sha256
+    from hashlib import sha256 as _sha256
 
 sha256: Any = _sha256

@@ -58,7 +58,8 @@ else:
             for index, field in enumerate(fields):
                 space[field] = _getter(index, field)
             if fields:
-                space.update(_fields=fields, _field_defaults=defaults, __match_args__=fields)
+                space.update(_fields=fields, _field_defaults=defaults, _tail=tuple(defaults.values()))
+                space["__match_args__"] = fields
             return super().__new__(cls, name, (*bases, tuple) if bases == (NamedTuple,) else bases, space)
 
     class NamedTuple(metaclass=_Records):
@@ -67,11 +68,15 @@ else:
         __slots__ = ()
         _fields = ()
         _field_defaults = {}
+        _tail = ()  # the defaults, which the last fields have
 
         def __new__(cls, /, *values, **named):
             """Make a record of values in their order, by name, or both."""
-            if named or len(values) != len(cls._fields):
+            missing = len(cls._fields) - len(values)
+            if named or missing < 0 or missing > len(cls._tail):
                 values = cls._completed(values, named)
+            elif missing:
+                values += cls._tail[-missing:]
             return tuple.__new__(cls, values)
 
         @classmethod

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 OWN = frozenset({"ferrohsm", "ferrohsm_adapters", "pkcs11_abi"})
 DEPENDENCIES = frozenset({"cryptography", "cffi", "_cffi_backend", "pycparser"})
 CRYPTOGRAPHY = (50, 0)  # as pyproject.toml asks for it
@@ -75,6 +79,53 @@ class _Finder:
         return PathFinder.find_spec(name, [self.site])
 
 
+class _Late:
+    """Stands last on sys.meta_path of our own interpreter: what nobody has found may be where `site` looks.
+
+    `site` (``.pth`` files, a parent environment's packages) takes a tenth of C_Initialize, and what the
+    module itself needs lies beside it. It is run when something is missing, or when packages are listed.
+    """
+
+    def __init__(self) -> None:
+        from _thread import RLock
+
+        self.lock = RLock()
+        self.run = False
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+        """Look for a package again, where `site` has added to the path."""
+        if path is not None:
+            return None
+        added = self._added()
+        if not added:
+            return None
+        from importlib.machinery import PathFinder
+
+        return PathFinder.find_spec(name, added)
+
+    def find_distributions(self, context: Any) -> Any:
+        """Return what is installed where `site` has added to the path (see `importlib.metadata`)."""
+        if "path" in vars(context):
+            return []
+        from importlib.metadata import DistributionFinder, MetadataPathFinder
+
+        return MetadataPathFinder.find_distributions(
+            DistributionFinder.Context(name=context.name, path=self._added())
+        )
+
+    def _added(self) -> list[str]:
+        """Run `site` unless it was run; return what it adds to the path, where others look by themselves."""
+        with self.lock:
+            if self.run:
+                return []
+            self.run = True
+            import site
+
+            before = set(sys.path)
+            site.main()
+            return [entry for entry in sys.path if entry not in before]
+
+
 def prepare(site: str, hosted: int, before_fork: object, after_fork_parent: object) -> str:
     """Make our packages importable and return the build id of the Python part.
 
@@ -93,6 +144,8 @@ def prepare(site: str, hosted: int, before_fork: object, after_fork_parent: obje
             import ferrohsm.store.database  # noqa: F401
 
             os.register_at_fork(before=before_fork, after_in_parent=after_fork_parent)  # type: ignore[arg-type]
+    elif "site" not in sys.modules:
+        sys.meta_path.append(_Late())  # type: ignore[arg-type]
     from ferrohsm._build import BUILD_ID
 
     from ferrohsm import log  # noqa: F401 - what the guard says, it says with these

@@ -245,6 +245,7 @@ static int start_isolated(const char *executable, char *message, size_t size)
         return -1;
     py_PyConfig_InitIsolatedConfig(&config);
     config.install_signal_handlers = 0;
+    config.site_import = 0;    /* only when something is missing without it: pkcs11_abi/start.py */
     config.write_bytecode = 0; /* a host, root perhaps and with any umask, writes nothing into the environment */
     int bad = 0;
     if (executable[0] != '\0') {

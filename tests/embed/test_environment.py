@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+import pkcs11_abi
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -184,3 +186,34 @@ def test_without_a_shared_libpython(run_host: Callable[..., Any], home: Any, tmp
     version = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
     lines = result.stderr.splitlines()
     assert len(lines) == 3 and all("no shared libpython9.9" in line and version in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        "import pytest",
+        "from importlib.metadata import version; version('pytest')",
+        "from importlib.metadata import distributions; assert 'pytest' in {d.name for d in distributions()}",
+    ],
+)
+def test_what_only_site_finds_is_found_late(look: str) -> None:
+    """Our interpreter runs `site` when something is missing, once, and not before."""
+    code = f"""\
+import sys
+before = list(sys.path)
+spec = {{}}
+exec(open({str(Path(pkcs11_abi.__file__).with_name("start.py"))!r}).read(), spec)
+late = spec["_Late"]()
+sys.meta_path.append(late)
+import struct
+assert not late.run and sys.path == before
+{look}
+assert late.run and sys.path != before
+after = list(sys.path)
+try:
+    import there_is_no_such_module
+except ImportError:
+    pass
+assert sys.path == after
+"""
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
