@@ -135,7 +135,8 @@ RFC8032_FLAGS = ck.CKF_EC_F_P | ck.CKF_EC_OID | ck.CKF_EC_CURVENAME | ck.CKF_EC_
 
 # The key types of secret keys that have a value of their own, which a derivation may start from.
 SECRETS = (
-    *(ck.CKK_GENERIC_SECRET, ck.CKK_HKDF, ck.CKK_AES, ck.CKK_CAMELLIA, ck.CKK_CHACHA20, ck.CKK_POLY1305),
+    *(ck.CKK_GENERIC_SECRET, ck.CKK_HKDF, ck.CKK_AES, ck.CKK_CAMELLIA, ck.CKK_ARIA),
+    *(ck.CKK_CHACHA20, ck.CKK_POLY1305),
     *(ck.CKK_DES, ck.CKK_DES2, ck.CKK_DES3),
     *HMAC_TYPES.values(),
 )

@@ -1,4 +1,4 @@
-"""The rows of the mechanism table for ciphers and their MACs: AES, Camellia, ChaCha20, Poly1305, DES."""
+"""The rows of the mechanism table for ciphers and their MACs: AES, Camellia, ARIA, ChaCha20, DES."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def _aes() -> list[Row]:
         Row(ck.CKM_AES_GCM, _BOTH | _MESSAGES, key, kind.GCM, 16, 32, "aes", flags=ck.CKF_MULTI_MESSAGE),
         Row(ck.CKM_AES_CCM, _BOTH | _MESSAGES, key, kind.CCM, 16, 32, "aes", flags=ck.CKF_MULTI_MESSAGE),
         Row(ck.CKM_AES_OFB, _BOTH, key, kind.IV16, 16, 32, "modes"),
+        Row(ck.CKM_AES_CFB1, _BOTH, key, kind.IV16, 16, 32, "modes"),
         Row(ck.CKM_AES_CFB8, _BOTH, key, kind.IV16, 16, 32, "modes"),
         Row(ck.CKM_AES_CFB128, _BOTH, key, kind.IV16, 16, 32, "modes"),
         Row(ck.CKM_AES_CTS, _BOTH, key, kind.IV16, 16, 32, "modes"),
@@ -45,18 +46,28 @@ def _aes() -> list[Row]:
     ]
 
 
-def _camellia() -> list[Row]:
-    kind, key, derive = ParameterKind, (ck.CKK_CAMELLIA,), Function.DERIVE
+def _sixteen(name: str, key_type: int) -> list[Row]:
+    """Return what Camellia and ARIA have, whose blocks and keys are as long as those of AES."""
+    kind, key, derive = ParameterKind, (key_type,), Function.DERIVE
+
+    def of(suffix: str) -> int:
+        return int(getattr(ck, f"CKM_{name}_{suffix}"))
+
     return [
-        Row(ck.CKM_CAMELLIA_KEY_GEN, _GENERATE, (), kind.NONE, 16, 32, "secret", produces=ck.CKK_CAMELLIA),
-        Row(ck.CKM_CAMELLIA_ECB, _BOTH, key, kind.NONE, 16, 32, "modes"),
-        Row(ck.CKM_CAMELLIA_CBC, _BOTH, key, kind.IV16, 16, 32, "modes"),
-        Row(ck.CKM_CAMELLIA_CBC_PAD, _BOTH, key, kind.IV16, 16, 32, "modes"),
-        Row(ck.CKM_CAMELLIA_MAC, SIGN, key, kind.NONE, 16, 32, "cbc_mac"),
-        Row(ck.CKM_CAMELLIA_MAC_GENERAL, SIGN, key, kind.ULONG, 16, 32, "cbc_mac"),
-        Row(ck.CKM_CAMELLIA_ECB_ENCRYPT_DATA, derive, key, kind.STRING, 16, 32, "derive"),
-        Row(ck.CKM_CAMELLIA_CBC_ENCRYPT_DATA, derive, key, kind.CBC_ENCRYPT_DATA, 16, 32, "derive"),
+        Row(of("KEY_GEN"), _GENERATE, (), kind.NONE, 16, 32, "secret", produces=key_type),
+        Row(of("ECB"), _BOTH, key, kind.NONE, 16, 32, "modes"),
+        Row(of("CBC"), _BOTH, key, kind.IV16, 16, 32, "modes"),
+        Row(of("CBC_PAD"), _BOTH, key, kind.IV16, 16, 32, "modes"),
+        Row(of("MAC"), SIGN, key, kind.NONE, 16, 32, "cbc_mac"),
+        Row(of("MAC_GENERAL"), SIGN, key, kind.ULONG, 16, 32, "cbc_mac"),
+        Row(of("ECB_ENCRYPT_DATA"), derive, key, kind.STRING, 16, 32, "derive"),
+        Row(of("CBC_ENCRYPT_DATA"), derive, key, kind.CBC_ENCRYPT_DATA, 16, 32, "derive"),
     ]
+
+
+def _camellia() -> list[Row]:
+    counter = Row(ck.CKM_CAMELLIA_CTR, _BOTH, (ck.CKK_CAMELLIA,), ParameterKind.CTR, 16, 32, "modes")
+    return [*_sixteen("CAMELLIA", ck.CKK_CAMELLIA), counter]
 
 
 def _chacha20() -> list[Row]:
@@ -111,4 +122,4 @@ def _des() -> list[Row]:
 
 def rows() -> list[Row]:
     """Return the rows."""
-    return [*_aes(), *_camellia(), *_chacha20(), *_des()]
+    return [*_aes(), *_camellia(), *_sixteen("ARIA", ck.CKK_ARIA), *_chacha20(), *_des()]

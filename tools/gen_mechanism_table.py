@@ -39,7 +39,8 @@ HEAD = """\
 {count} mechanisms, {weak} of them only where the configuration asks for weak ones, and {newer} only where the
 kernels have libcrypto 3.5 or newer. "Kernels" compute without the interpreter on the private libcrypto,
 "library" is `cryptography`; "kernels 3.5" need that version (the wheels have it; Debian 12 has 3.0, Debian 13
-3.5), and what they alone have is not in the list of a slot without it. Every line is exercised by
+3.5), and what they alone have is not in the list of a slot without it. "libcrypto" is the kernels', of which
+the library's code borrows an algorithm. Every line is exercised by
 `tests/mechanisms/test_every_mechanism.py` through the C functions. "Both ways with" names independent code
 with which it was exchanged in both directions: what this module makes the other accepts, and the other way
 round (`tests/interop`; "Python" is its hashlib, hmac and integers). "Known answers" names published ones that
@@ -98,7 +99,13 @@ def _kernels(source: str) -> tuple[set[str], set[str]]:
     return set(re.findall(r"\bCKM_\w+", source)), set(re.findall(r"\bCKM_\w+", newer))
 
 
+# What the library's families compute with an algorithm that the kernels' libcrypto lends.
+LENT = re.compile(r"CKM_(ARIA_\w+|CAMELLIA_CTR|AES_CFB1|PB[AE]_SHA1_\w+)")
+
+
 def _engine(name: str, row: Row, kernels: set[str], newer: set[str]) -> str:
+    if LENT.fullmatch(name):
+        return "libcrypto"
     if name not in kernels:
         return "library"
     if name not in newer:

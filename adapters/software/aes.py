@@ -315,12 +315,16 @@ def _cbc_pad(parameter: bytes, value: Bytes, encrypt: bool) -> EngineOperation:
 
 
 def _ctr(parameter: Ctr, value: Bytes, encrypt: bool) -> EngineOperation:
+    left = counter_bytes(parameter)
+    return Counter(_context(value, modes.CTR(parameter.block), encrypt), left)
+
+
+def counter_bytes(parameter: Ctr) -> int:
+    """Return the bytes that a counter is enough for. Raises `MechanismParamInvalid`."""
     if not 1 <= parameter.counter_bits <= 128 or len(parameter.block) != BLOCK:
         raise MechanismParamInvalid
     period = 1 << parameter.counter_bits
-    counter = int.from_bytes(parameter.block, "big") % period
-    context = _context(value, modes.CTR(parameter.block), encrypt)
-    return Counter(context, (period - counter) * BLOCK)
+    return (period - int.from_bytes(parameter.block, "big") % period) * BLOCK
 
 
 def gcm_context(parameter: Gcm, value: Bytes, encrypt: bool) -> Any:

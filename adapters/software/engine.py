@@ -53,6 +53,13 @@ _KERNELS_ONLY = {
     **{row.type: row.functions for row in ROWS.values() if row.key_types == (ck.CKK_SLH_DSA,)},
     ck.CKM_SLH_DSA_KEY_PAIR_GEN: Function.GENERATE_KEY_PAIR,
 }
+# What families compute with an algorithm that the kernels lend (`lent`, `passwords`), by its name.
+_LENT = {
+    ck.CKM_AES_CFB1: "AES",
+    ck.CKM_CAMELLIA_CTR: "CAMELLIA",
+    **{row.type: "ARIA" for row in ROWS.values() if ck.CKK_ARIA in (*row.key_types[:1], row.produces)},
+    **{row.type: "PKCS12KDF" for row in ROWS.values() if row.family == "pbe"},
+}
 # The smallest key of a mechanism where kernels are not what has it: the library has no ML-KEM-512.
 _LIBRARY_SMALLEST = {ck.CKM_ML_KEM_KEY_PAIR_GEN: 1184, ck.CKM_ML_KEM: 1184}
 
@@ -62,6 +69,9 @@ class Kernels(Protocol):
 
     def serves(self, function: int, mechanism: int) -> bool:
         """Tell whether it has `function` (a ``CKF_*``) of `mechanism`."""
+
+    def lends(self, algorithm: str) -> bool:
+        """Tell whether families may borrow an algorithm (`lent`)."""
 
     def begin(self, function: int, mechanism: int, parameter: Any, key: Key | None) -> Operation | None:
         """Start an operation, or return None to leave it to the families."""
@@ -252,6 +262,8 @@ class Engine:
 
     def _lacking(self, mechanism: int) -> int:
         """Return the functions of a mechanism that neither families nor kernels have."""
+        if not self._lent(mechanism):
+            return ROWS[mechanism].functions
         lacking = 0
         flags = _KERNELS_ONLY.get(mechanism, 0)
         for bit in range(flags.bit_length()):
@@ -260,9 +272,21 @@ class Engine:
                 lacking |= flag
         return lacking
 
+    def _lent(self, mechanism: int) -> bool:
+        """Tell whether the kernels lend what a mechanism needs of them."""
+        algorithm = _LENT.get(mechanism)
+        return algorithm is None or (self.kernels is not None and self.kernels.lends(algorithm))
+
+    def _row(self, mechanism: Mechanism, function: int) -> Row:
+        """Return the row of a mechanism that can be computed, checked with its parameter."""
+        row = checked_row(mechanism, function)
+        if not self._lent(row.type):
+            raise MechanismInvalid
+        return row
+
     async def begin(self, function: int, mechanism: Mechanism, key: Key | None) -> Operation:
         """Start an operation (see `ferrohsm.adapters.HardwareSigner`)."""
-        row = checked_row(mechanism, function)
+        row = self._row(mechanism, function)
         if row.family == "vendor":
             raise MechanismInvalid
         if self.kernels is not None:
@@ -287,7 +311,7 @@ class Engine:
 
     async def generate_key(self, mechanism: Mechanism, attributes: Attributes) -> Attributes:
         """Return value, length and check value of a new secret key."""
-        row = checked_row(mechanism, Function.GENERATE)
+        row = self._row(mechanism, Function.GENERATE)
         if row.object_class == ck.CKO_DOMAIN_PARAMETERS:
             from ferrohsm_adapters.software import ffc_material
 
@@ -345,13 +369,13 @@ class Engine:
         """Return the wrapped form of `target`."""
         from ferrohsm_adapters.software import wrap
 
-        return await wrap.wrap(self.begin, checked_row(mechanism, Function.WRAP), mechanism, wrapping, target)
+        return await wrap.wrap(self.begin, self._row(mechanism, Function.WRAP), mechanism, wrapping, target)
 
     def wrap_length(self, mechanism: Mechanism, wrapping: Key, target: Key) -> int:
         """Return the exact length of what `wrap` would give."""
         from ferrohsm_adapters.software import wrap
 
-        return wrap.wrap_length(checked_row(mechanism, Function.WRAP), mechanism, wrapping, target)
+        return wrap.wrap_length(self._row(mechanism, Function.WRAP), mechanism, wrapping, target)
 
     async def unwrap(
         self, mechanism: Mechanism, unwrapping: Key, wrapped: memoryview, attributes: Attributes
@@ -359,7 +383,7 @@ class Engine:
         """Return the attributes of the key that `wrapped` holds."""
         from ferrohsm_adapters.software import wrap
 
-        row = checked_row(mechanism, Function.UNWRAP)
+        row = self._row(mechanism, Function.UNWRAP)
         return await wrap.unwrap(self.begin, row, mechanism, unwrapping, wrapped, attributes)
 
     async def authenticated_length(self, mechanism: Mechanism, wrapping: Key, target: Key) -> int:
@@ -395,7 +419,7 @@ class Engine:
 
     async def derive(self, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
         """Return the attributes to add to the derived key."""
-        row = checked_row(mechanism, Function.DERIVE)
+        row = self._row(mechanism, Function.DERIVE)
         if row.family == "ecdh":
             from ferrohsm_adapters.software import ecdh
 

@@ -132,15 +132,15 @@ class Chain:
 
 def begin_cbc_mac(function: int, row: Row, mechanism: Mechanism, key: Key) -> Mac:
     """Start a MAC of CBC; half a block long unless a length is asked for."""
-    from cryptography.hazmat.primitives.ciphers import Cipher, modes
+    from cryptography.hazmat.primitives.ciphers import modes
 
-    from ferrohsm_adapters.software.modes import algorithm
+    from ferrohsm_adapters.software.modes import algorithm, context
 
     cipher = algorithm(key)
     block = cipher.block_size // 8
     length = block // 2 if mechanism.parameter is None else _length(mechanism, block)
-    context = Cipher(cipher, modes.CBC(bytes(block))).encryptor()
-    return Mac(Chain(context, block, lambda data: data.ljust(block, b"\0")), length)
+    chaining = context(cipher, modes.CBC(bytes(block)), True)
+    return Mac(Chain(chaining, block, lambda data: data.ljust(block, b"\0")), length)
 
 
 def begin_xcbc_mac(function: int, row: Row, mechanism: Mechanism, key: Key) -> Mac:

@@ -23,6 +23,7 @@ _LENGTHS: dict[int, Sequence[int]] = {
     ck.CKK_AES: AES_LENGTHS,
     ck.CKK_AES_XTS: (32, 64),
     ck.CKK_CAMELLIA: AES_LENGTHS,
+    ck.CKK_ARIA: AES_LENGTHS,
     ck.CKK_CHACHA20: (32,),
     ck.CKK_POLY1305: (32,),
     ck.CKK_DES: (8,),
@@ -30,6 +31,7 @@ _LENGTHS: dict[int, Sequence[int]] = {
     ck.CKK_DES3: (24,),
     ck.CKK_HOTP: range(HOTP_MIN_BYTES, HOTP_MAX_BYTES + 1),
 }
+_SIXTEEN_BYTES = (ck.CKK_CAMELLIA, ck.CKK_ARIA)  # a block of other ciphers than AES
 # Keys whose type says their length: these have no CKA_VALUE_LEN.
 _DES_KEY_TYPES = (ck.CKK_DES, ck.CKK_DES2, ck.CKK_DES3)
 # Secret keys whose value is a string of bytes of any length.
@@ -63,18 +65,18 @@ def secret_value(key: Key) -> Bytes:
 def check_value(key_type: int, value: Bytes) -> bytes:
     """Return the three bytes of a secret key's ``CKA_CHECK_VALUE``.
 
-    AES, Camellia and DES: of a zero block enciphered; all others as generic secrets: of the
+    AES, Camellia, ARIA and DES: of a zero block enciphered; all others as generic secrets: of the
     SHA-1 of the value ("Generic secret key objects").
     """
     if key_type == ck.CKK_AES:
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
         return Cipher(algorithms.AES(value), modes.ECB()).encryptor().update(bytes(16))[:3]
-    if key_type in _DES_KEY_TYPES or key_type == ck.CKK_CAMELLIA:
+    if key_type in _DES_KEY_TYPES or key_type in _SIXTEEN_BYTES:
         from ferrohsm_adapters.software.modes import encrypted_blocks
 
         key = Key(0, {ck.CKA_KEY_TYPE: ulong(key_type), ck.CKA_VALUE: value})
-        return bytes(encrypted_blocks(key, None, bytes(16 if key_type == ck.CKK_CAMELLIA else 8))[:3])
+        return bytes(encrypted_blocks(key, None, bytes(16 if key_type in _SIXTEEN_BYTES else 8))[:3])
     from cryptography.hazmat.primitives import hashes
 
     digest = hashes.Hash(hashes.SHA1())
@@ -253,8 +255,11 @@ def from_private_key_info(info: Bytes, attributes: Attributes) -> Attributes:
 
 
 def _complete_secret(key_type: int, attributes: Attributes) -> Attributes:
+    from ferrohsm_adapters.software.lent import lends
+
     value = octets(attributes, ck.CKA_VALUE)
-    if key_type not in _LENGTHS and key_type not in _STRING_KEY_TYPES:
+    unknown = key_type not in _LENGTHS and key_type not in _STRING_KEY_TYPES
+    if unknown or (key_type == ck.CKK_ARIA and not lends("ARIA")):
         raise AttributeValueInvalid(f"no engine for {ck.name('CKK', key_type)}")
     if not secret_length_allowed(key_type, len(value)):
         raise AttributeValueInvalid("the length of CKA_VALUE does not fit the key type")

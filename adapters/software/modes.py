@@ -1,6 +1,6 @@
-"""Ciphers and modes beside those of `aes`: feedback modes, XTS, ciphertext stealing, Camellia, ChaCha20, DES.
+"""Ciphers and modes beside those of `aes`: feedback, XTS, ciphertext stealing, Camellia, ARIA, ChaCha20, DES.
 
-PKCS#11 3.2, "AES", "AES XTS", "AES CBC with CipherText Stealing CTS", "Camellia", "ChaCha20",
+PKCS#11 3.2, "AES", "AES XTS", "AES CBC with CipherText Stealing CTS", "Camellia", "ARIA", "ChaCha20",
 "Chacha20/Poly1305 …", "Double and Triple-length DES". CTS is CBC-CS1 of the addendum to SP 800-38A.
 XTS and CTS look at their data as a whole, so its parts are kept, up to 64 MiB.
 """
@@ -23,7 +23,7 @@ from ferrohsm.errors import (
     MechanismParamInvalid,
 )
 from ferrohsm.mechanisms import Row
-from ferrohsm.parameters import ChaCha20, ChaCha20Poly1305, Mechanism
+from ferrohsm.parameters import ChaCha20, ChaCha20Poly1305, Ctr, Mechanism
 from ferrohsm.typed import Any, Callable
 from ferrohsm_adapters.software.aes import (
     BLOCK,
@@ -32,8 +32,11 @@ from ferrohsm_adapters.software.aes import (
     PaddedDecryption,
     PaddedEncryption,
     Stream,
+    aes_value,
+    counter_bytes,
     run,
 )
+from ferrohsm_adapters.software.lent import BlockCipher
 from ferrohsm_adapters.software.material import Bytes, number, secret_length_allowed, secret_value
 from ferrohsm_adapters.software.operation import EngineOperation, wipe
 
@@ -87,6 +90,8 @@ def algorithm(key: Key) -> Any:
         raise KeySizeRange
     if key_type == ck.CKK_CAMELLIA:
         return Camellia(value)
+    if key_type == ck.CKK_ARIA:
+        return BlockCipher("ARIA", value)
     if key_type not in _DES_TYPES:
         return algorithms.AES(value)
     # The engine has the three-key form; with keys repeated it is the others.
@@ -99,7 +104,7 @@ def algorithm(key: Key) -> Any:
 def encrypted_blocks(key: Key, iv: bytes | None, data: Bytes | memoryview) -> bytearray:
     """Return whole blocks encrypted by ECB, or by CBC with `iv`."""
     mode = modes.ECB() if iv is None else modes.CBC(iv)
-    return run(Cipher(algorithm(key), mode).encryptor(), data)
+    return run(context(algorithm(key), mode, True), data)
 
 
 def begin(function: int, row: Row, mechanism: Mechanism, key: Key) -> EngineOperation:
@@ -111,7 +116,10 @@ def _refusal(encrypt: bool) -> type[HsmError]:
     return DataLenRange if encrypt else EncryptedDataLenRange
 
 
-def _context(cipher: Any, mode: Any, encrypt: bool) -> Any:
+def context(cipher: Any, mode: Any, encrypt: bool) -> Any:
+    """Return a context of the library's, or of what the kernels lend."""
+    if isinstance(cipher, BlockCipher):
+        return cipher.context(mode.name, getattr(mode, "initialization_vector", b""), encrypt)
     made = Cipher(cipher, mode)
     return made.encryptor() if encrypt else made.decryptor()
 
@@ -120,25 +128,37 @@ def _blocks(key: Key, iv: bytes | None, encrypt: bool) -> EngineOperation:
     """ECB, and CBC without padding."""
     cipher = algorithm(key)
     mode = modes.ECB() if iv is None else modes.CBC(iv)
-    return Stream(_context(cipher, mode, encrypt), _refusal(encrypt), cipher.block_size // 8)
+    return Stream(context(cipher, mode, encrypt), _refusal(encrypt), cipher.block_size // 8)
 
 
 def _padded(key: Key, iv: bytes, encrypt: bool) -> EngineOperation:
     cipher = algorithm(key)
-    context, block = _context(cipher, modes.CBC(iv), encrypt), cipher.block_size // 8
-    return PaddedEncryption(context, DataLenRange, block) if encrypt else PaddedDecryption(context, block)
+    padding, block = context(cipher, modes.CBC(iv), encrypt), cipher.block_size // 8
+    return PaddedEncryption(padding, DataLenRange, block) if encrypt else PaddedDecryption(padding, block)
 
 
 def _ofb(key: Key, iv: bytes, encrypt: bool) -> EngineOperation:
-    return Flow(_context(algorithm(key), old_modes.OFB(iv), encrypt))
+    return Flow(context(algorithm(key), old_modes.OFB(iv), encrypt))
 
 
 def _cfb(key: Key, iv: bytes, encrypt: bool) -> EngineOperation:
-    return Flow(_context(algorithm(key), old_modes.CFB(iv), encrypt))
+    return Flow(context(algorithm(key), old_modes.CFB(iv), encrypt))
 
 
 def _cfb8(key: Key, iv: bytes, encrypt: bool) -> EngineOperation:
-    return Flow(_context(algorithm(key), old_modes.CFB8(iv), encrypt))
+    return Flow(context(algorithm(key), old_modes.CFB8(iv), encrypt))
+
+
+def _cfb1(key: Key, iv: bytes, encrypt: bool) -> EngineOperation:
+    return Flow(BlockCipher("AES", aes_value(key)).context("CFB1", iv, encrypt))
+
+
+def _camellia_ctr(key: Key, parameter: Ctr, encrypt: bool) -> EngineOperation:
+    left = counter_bytes(parameter)
+    value = secret_value(key)
+    if not secret_length_allowed(ck.CKK_CAMELLIA, len(value)):
+        raise KeySizeRange
+    return Counter(BlockCipher("CAMELLIA", value).context("CTR", parameter.block, encrypt), left)
 
 
 def _cts(key: Key, iv: bytes, encrypt: bool) -> EngineOperation:
@@ -147,7 +167,7 @@ def _cts(key: Key, iv: bytes, encrypt: bool) -> EngineOperation:
     def steal(data: Any) -> bytearray:
         odd = len(data) % BLOCK
         padded = bytearray(data) + bytes(-len(data) % BLOCK)
-        out = run(_context(cipher, modes.CBC(iv), True), padded)
+        out = run(context(cipher, modes.CBC(iv), True), padded)
         wipe(padded)
         if odd:
             # The last block but one gives up what the padding made of it.
@@ -157,10 +177,10 @@ def _cts(key: Key, iv: bytes, encrypt: bool) -> EngineOperation:
     def give_back(data: Any) -> bytearray:
         odd, whole = len(data) % BLOCK, bytearray(data)
         if odd:
-            last = run(_context(cipher, modes.ECB(), False), whole[-BLOCK:])
+            last = run(context(cipher, modes.ECB(), False), whole[-BLOCK:])
             whole[-BLOCK:-BLOCK] = last[odd:]
             wipe(last)
-        plain = run(_context(cipher, modes.CBC(iv), False), whole)
+        plain = run(context(cipher, modes.CBC(iv), False), whole)
         del plain[len(data) :]
         return plain
 
@@ -172,11 +192,11 @@ def _xts(key: Key, tweak: bytes, encrypt: bool) -> EngineOperation:
     if len(value) not in (32, 64):
         raise KeySizeRange
     try:
-        context = _context(algorithms.AES(value), modes.XTS(tweak), encrypt)
+        running = context(algorithms.AES(value), modes.XTS(tweak), encrypt)
     except ValueError:
         # Two equal halves make XTS insecure; FIPS 140 forbids them.
         raise KeySizeRange("the halves of the key are equal") from None
-    return Whole(lambda data: run(context, data), _refusal(encrypt), _XTS_MAX_BYTES)
+    return Whole(lambda data: run(running, data), _refusal(encrypt), _XTS_MAX_BYTES)
 
 
 def _chacha20_value(key: Key) -> Bytes:
@@ -191,9 +211,9 @@ def _chacha20(key: Key, parameter: ChaCha20, encrypt: bool) -> EngineOperation:
     if (len(counter), len(nonce)) not in ((8, 8), (4, 12)):
         # XChaCha20 needs HChaCha20, which the engine does not give out.
         raise MechanismParamInvalid("a nonce has 64 bits (counter: 64) or 96 bits (counter: 32)")
-    context = _context(algorithms.ChaCha20(_chacha20_value(key), counter + nonce), None, encrypt)
+    running = context(algorithms.ChaCha20(_chacha20_value(key), counter + nonce), None, encrypt)
     left = (1 << 8 * len(counter)) - int.from_bytes(counter, "little")
-    return Counter(context, left * _CHACHA20_BLOCK)
+    return Counter(running, left * _CHACHA20_BLOCK)
 
 
 def chacha20_poly1305(key: Key, parameter: ChaCha20Poly1305, encrypt: bool) -> EngineOperation:
@@ -223,6 +243,7 @@ def chacha20_poly1305(key: Key, parameter: ChaCha20Poly1305, encrypt: bool) -> E
 
 _MODES: dict[int, Callable[[Key, Any, bool], EngineOperation]] = {
     ck.CKM_AES_OFB: _ofb,
+    ck.CKM_AES_CFB1: _cfb1,
     ck.CKM_AES_CFB8: _cfb8,
     ck.CKM_AES_CFB128: _cfb,
     ck.CKM_AES_CTS: _cts,
@@ -230,6 +251,10 @@ _MODES: dict[int, Callable[[Key, Any, bool], EngineOperation]] = {
     ck.CKM_CAMELLIA_ECB: _blocks,
     ck.CKM_CAMELLIA_CBC: _blocks,
     ck.CKM_CAMELLIA_CBC_PAD: _padded,
+    ck.CKM_CAMELLIA_CTR: _camellia_ctr,
+    ck.CKM_ARIA_ECB: _blocks,
+    ck.CKM_ARIA_CBC: _blocks,
+    ck.CKM_ARIA_CBC_PAD: _padded,
     ck.CKM_CHACHA20: _chacha20,
     ck.CKM_CHACHA20_POLY1305: chacha20_poly1305,
     ck.CKM_DES_ECB: _blocks,

@@ -40,11 +40,17 @@ Begin = Callable[[int, Mechanism, Key], Awaitable[Operation]]
 
 _BLOCK = 16
 _SEMIBLOCK = 8
-_ZERO_PADDED = (ck.CKM_AES_ECB, ck.CKM_AES_CBC)
+# The block that these fill up with zeros, if they have to.
+_ZERO_PADDED = {
+    **dict.fromkeys((ck.CKM_AES_ECB, ck.CKM_AES_CBC, ck.CKM_CAMELLIA_ECB, ck.CKM_CAMELLIA_CBC), _BLOCK),
+    **dict.fromkeys((ck.CKM_ARIA_ECB, ck.CKM_ARIA_CBC), _BLOCK),
+    **dict.fromkeys((ck.CKM_DES_ECB, ck.CKM_DES_CBC, ck.CKM_DES3_ECB, ck.CKM_DES3_CBC), 8),
+}
 # The block that these ciphers pad to; there is always some padding.
 _ALWAYS_PADDED = {
     ck.CKM_AES_CBC_PAD: _BLOCK,
     ck.CKM_CAMELLIA_CBC_PAD: _BLOCK,
+    ck.CKM_ARIA_CBC_PAD: _BLOCK,
     ck.CKM_DES_CBC_PAD: 8,
     ck.CKM_DES3_CBC_PAD: 8,
 }
@@ -70,8 +76,8 @@ async def wrap(begin: Begin, row: Row, mechanism: Mechanism, wrapping: Key, targ
             from ferrohsm_adapters.software import ecdh_wrap
 
             return ecdh_wrap.wrap(mechanism.parameter, wrapping, payload)
-        if mechanism.type in _ZERO_PADDED and len(payload) % _BLOCK:
-            payload += bytes(_BLOCK - len(payload) % _BLOCK)
+        if mechanism.type in _ZERO_PADDED:
+            payload += bytes(-len(payload) % _ZERO_PADDED[mechanism.type])
         return await _encrypted(begin, _sized(mechanism, len(payload)), wrapping, payload)
     finally:
         wipe(payload)
@@ -94,7 +100,7 @@ def wrap_length(row: Row, mechanism: Mechanism, wrapping: Key, target: Key) -> i
     if row.family == "aes_key_wrap":
         return _key_wrap_length(mechanism.type, length)
     if mechanism.type in _ZERO_PADDED:
-        return -(-length // _BLOCK) * _BLOCK
+        return length + -length % _ZERO_PADDED[mechanism.type]
     block = _ALWAYS_PADDED.get(mechanism.type)
     if block is not None:
         return length - length % block + block
@@ -170,7 +176,7 @@ def secret_of(mechanism: Mechanism, payload: bytearray, attributes: Attributes) 
     wanted = number(attributes, ck.CKA_VALUE_LEN)
     if wanted is not None and wanted != len(payload):
         if mechanism.type in _ZERO_PADDED:
-            room = _BLOCK
+            room = _ZERO_PADDED[mechanism.type]
         elif mechanism.type == ck.CKM_AES_KEY_WRAP:
             room = _SEMIBLOCK
         else:

@@ -171,6 +171,7 @@ _VALUE = bytes(range(64))
 SECRETS: dict[int, bytes] = {
     ck.CKK_AES: _VALUE[:32],
     ck.CKK_CAMELLIA: _VALUE[:32],
+    ck.CKK_ARIA: _VALUE[:32],
     ck.CKK_CHACHA20: _VALUE[:32],
     ck.CKK_POLY1305: _VALUE[:32],
     ck.CKK_AES_XTS: _VALUE,
@@ -184,6 +185,7 @@ SECRETS: dict[int, bytes] = {
 LENGTHS: dict[int, tuple[int | None, ...]] = {
     ck.CKK_AES: (16, 24, 32),
     ck.CKK_CAMELLIA: (16, 24, 32),
+    ck.CKK_ARIA: (16, 24, 32),
     ck.CKK_AES_XTS: (32, 64),
     ck.CKK_GENERIC_SECRET: (20, 64),
 }

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import mechanism_parameters as parameters
 import pytest
-from bench import Bench, initialize_token
-from cryptoki import CkMechanism, Cryptoki, mechanism, template
+from bench import Bench
+from cryptoki import CkMechanism, mechanism, template
 from engine_support import POSTQUANTUM, POSTQUANTUM_ONLY
 from vector_files import records, root
 
@@ -19,14 +17,6 @@ from ferrohsm import constants as ck
 from ferrohsm.adapters import Function
 from ferrohsm.mechanisms import HASHES, ROWS, Row
 
-CONFIGURATION = """\
-data_dir = "{data}"
-[kdf]
-memory_kib = 7168
-passes = 1
-[mechanisms]
-weak = true
-"""
 CURVES = {
     ck.CKK_EC: bytes.fromhex("06082a8648ce3d030107"),
     ck.CKK_EC_EDWARDS: bytes.fromhex("06032b6570"),
@@ -51,26 +41,6 @@ GROUPS = {
 }
 DATA = bytes(range(64))
 KeyPair = tuple[int, int]
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory, module_path: Path) -> Iterator[Bench]:
-    directory = tmp_path_factory.mktemp("every")
-    (directory / "data").mkdir()
-    (directory / "ferrohsm.toml").write_text(CONFIGURATION.format(data=directory / "data"))
-    before = os.environ.get("FERROHSM_CONF")
-    os.environ["FERROHSM_CONF"] = str(directory / "ferrohsm.toml")
-    library = Cryptoki(str(module_path))
-    library("C_Initialize", None)
-    try:
-        slot = library.slots()[0]
-        initialize_token(library, slot)
-        yield Bench(library, slot, directory / "log")
-    finally:
-        library.rv("C_Finalize", None)
-        os.environ.pop("FERROHSM_CONF")
-        if before is not None:
-            os.environ["FERROHSM_CONF"] = before
 
 
 class Workshop:

@@ -130,6 +130,12 @@ cdef extern from "kernel.h" nogil:
     CK_RV ferro_encapsulate(const ferro_kernel_key *, uint8_t *, uint8_t *)
     CK_RV ferro_decapsulate(const ferro_kernel_key *, const uint8_t *, size_t, uint8_t *)
 
+    int ferro_lends(const char *)
+    CK_RV ferro_lent_cipher(const char *, const uint8_t *, size_t, const uint8_t *, size_t, int, void **)
+    CK_RV ferro_lent_update(void *, const uint8_t *, size_t, uint8_t *, size_t *)
+    void ferro_lent_close(void *)
+    CK_RV ferro_lent_pkcs12(const uint8_t *, size_t, const uint8_t *, size_t, int, uint64_t, uint8_t *, size_t)
+
     ctypedef struct ferro_arena_status:
         size_t mapped
         size_t locked

@@ -11,7 +11,7 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndS
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ferrohsm import errors
@@ -50,6 +50,7 @@ include "_keys.pxi"
 include "_operation.pxi"
 include "_macs.pxi"
 include "_generation.pxi"
+include "_lent.pxi"
 include "_postquantum.pxi"
 
 

@@ -301,6 +301,20 @@ void ferro_random_fork_child(void);
 void ferro_random_lock(void);
 void ferro_random_unlock(void);
 
+/* ---- Lent algorithms (lent.c) ---- */
+
+/* Whether libcrypto was built with one: AES, ARIA, CAMELLIA, PKCS12KDF. */
+int ferro_lends(const char *algorithm);
+/* A cipher by libcrypto's name, without padding; CKR_FUNCTION_NOT_SUPPORTED for a name, key or vector it does not take. */
+CK_RV ferro_lent_cipher(const char *name, const uint8_t *key, size_t key_length, const uint8_t *iv, size_t iv_length,
+                        int encrypt, void **context);
+/* `out` has room for `length` bytes and a block less one more. */
+CK_RV ferro_lent_update(void *context, const uint8_t *in, size_t length, uint8_t *out, size_t *out_length);
+void ferro_lent_close(void *context);
+/* RFC 7292, appendix B.2, with SHA-1; `id` is 1 for a key, 2 for a vector, 3 for a key of a MAC. */
+CK_RV ferro_lent_pkcs12(const uint8_t *password, size_t password_length, const uint8_t *salt, size_t salt_length, int id,
+                        uint64_t iterations, uint8_t *out, size_t out_length);
+
 CK_RV ferro_serves(CK_FLAGS function, CK_MECHANISM_TYPE mechanism);
 
 /* The table itself. */
