@@ -148,7 +148,7 @@ typedef struct ferro_kernel {
 
     /*
      * Make a key (CKM_*_KEY_GEN) or a key pair (CKM_*_KEY_PAIR_GEN). `material` is the template:
-     * CKA_VALUE_LEN; CKA_MODULUS_BITS and CKA_PUBLIC_EXPONENT; CKA_EC_PARAMS.
+     * CKA_VALUE_LEN; CKA_MODULUS_BITS and CKA_PUBLIC_EXPONENT; CKA_EC_PARAMS; CKA_PARAMETER_SET.
      */
     CK_RV (*generate)(const CK_MECHANISM *mechanism, const ferro_kernel_material *material,
                       ferro_kernel_generated **generated);

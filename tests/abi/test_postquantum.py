@@ -312,6 +312,25 @@ def test_parameters(p11: Cryptoki, session: int, scheme: str) -> None:
     assert bytes(room) == made[0]
 
 
+@pytest.mark.parametrize("scheme", ["SLH_DSA", "ML_DSA"])
+def test_the_second_signature_needs_no_python(p11: Cryptoki, session: int, scheme: str) -> None:
+    from pkcs11_abi.module import calls_without_python
+
+    chosen = ck.CKP_SLH_DSA_SHA2_128F if scheme == "SLH_DSA" else ck.CKP_ML_DSA_44
+    other, key = pair(p11, session, getattr(ck, f"CKK_{scheme}"), chosen)
+    for way in (
+        how(getattr(ck, f"CKM_{scheme}"), b"context"),
+        how(getattr(ck, f"CKM_HASH_{scheme}_SHA256")),
+        how(getattr(ck, f"CKM_HASH_{scheme}"), b"context", ck.CKM_SHA256),
+    ):
+        first = p11.transform("Sign", session, way, key, bytes(32))
+        assert verified(p11, session, way, other, bytes(32), first) == "CKR_OK"
+        before = calls_without_python()
+        assert p11.transform("Sign", session, way, key, bytes(32)) == first
+        assert verified(p11, session, way, other, bytes(32), first) == "CKR_OK"
+        assert calls_without_python() == before + 4
+
+
 def test_one_key_in_many_threads(p11: Cryptoki, session: int) -> None:
     _, key = pair(p11, session, ck.CKK_ML_DSA, ck.CKP_ML_DSA_65)
     slow = pair(p11, session, ck.CKK_SLH_DSA, ck.CKP_SLH_DSA_SHA2_128F)[1]
