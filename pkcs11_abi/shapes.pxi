@@ -31,7 +31,7 @@ cdef struct Call:
 
 
 cdef void clear(Call *call) noexcept nogil:
-    memset(call, 0, sizeof(Call))
+    ferro_zero(call, sizeof(Call))
 
 
 cdef bint unreadable(const void *data, CK_ULONG length) noexcept nogil:

@@ -8,6 +8,7 @@ cdef extern from "wipe.h" nogil:
     void ferro_wipe_stack()
     unsigned char *ferro_copy(const void *source, size_t length)
     void ferro_wipe_free(void *memory, size_t length)
+    void ferro_zero(void *memory, size_t length)
 
 cdef extern from "peek.h" nogil:
     int ferro_peek(CK_ULONG address, CK_ULONG *value)

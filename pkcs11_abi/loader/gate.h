@@ -54,7 +54,9 @@ static inline void ferro_call_begin(ferro_call *call)
 /* Begin a call: CKR_OK, and then ferro_leave is due, or the result of the call. */
 static inline CK_RV ferro_enter(ferro_call *call)
 {
-    ferro_thread *self = call->self = &ferro_self;
+    ferro_thread *self = &ferro_self;
+    FERRO_OPAQUE(self);
+    call->self = self;
     ferro_call_begin(call);
     if (FERRO_UNLIKELY(!*ferro_alive))
         return ferro_enter_slowly();

@@ -14,6 +14,7 @@
 #define FERRO_THREAD_LOCAL __thread
 #endif
 #define FERRO_UNLIKELY(x) (x)
+#define FERRO_OPAQUE(pointer) ((void)0)
 typedef SRWLOCK ferro_mutex;
 typedef CONDITION_VARIABLE ferro_condition;
 #define FERRO_MUTEX_INIT SRWLOCK_INIT
@@ -24,6 +25,8 @@ typedef CONDITION_VARIABLE ferro_condition;
 #define FERRO_EXPORT __attribute__((visibility("default")))
 #define FERRO_THREAD_LOCAL __thread
 #define FERRO_UNLIKELY(x) __builtin_expect(!!(x), 0)
+/* Keep a pointer: the compiler would rather find the address of a thread's variable anew each time. */
+#define FERRO_OPAQUE(pointer) __asm__("" : "+r"(pointer))
 typedef pthread_mutex_t ferro_mutex;
 typedef pthread_cond_t ferro_condition;
 #define FERRO_MUTEX_INIT PTHREAD_MUTEX_INITIALIZER

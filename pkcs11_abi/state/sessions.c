@@ -11,12 +11,25 @@ typedef struct {
     ferro_session **buckets;
     size_t size; /* a power of two */
     size_t count;
-    unsigned long long quick; /* calls that needed no Python */
+    unsigned long long quick; /* calls that needed no Python, but those that sessions of the table count */
 } shard;
 
+/* What a session's state is made of. BUSY: a call has it alone. The others only stand beside BUSY, but for CLOSED, and send
+ * the call that leaves the long way: CANCELLED, CLOSED, or LOOK, when there may be memos to look through. */
+enum { BUSY = 1, LOOK = 2, CANCELLED = 4, CLOSED = 8 };
+
+/* The session of a shard that was asked about last, for C_GetSessionInfo to read without the lock: a seqlock, odd while it
+ * is written, with the shard's lock. Handle 0: none. It is put out before its session leaves the table. */
+typedef struct {
+    _Alignas(FERRO_CACHE_LINES) _Atomic unsigned long long sequence;
+    _Atomic CK_SESSION_HANDLE handle;
+    _Atomic(ferro_slot *) slot;
+    _Atomic CK_FLAGS flags;
+} fact;
+
 static shard shards[SHARDS];
-static ferro_mutex counter_mutex = FERRO_MUTEX_INIT;
-static CK_SESSION_HANDLE counter; /* handles are never used again in a process */
+static fact facts[SHARDS];
+static _Atomic CK_SESSION_HANDLE counter; /* handles are never used again in a process */
 
 void ferro_sessions_prepare(void)
 {
@@ -29,6 +42,31 @@ void ferro_sessions_prepare(void)
 static shard *shard_of(CK_SESSION_HANDLE handle) { return &shards[handle % SHARDS]; }
 
 static size_t bucket_of(const shard *part, CK_SESSION_HANDLE handle) { return (handle / SHARDS) & (part->size - 1); }
+
+/* With the shard's lock. */
+static void put_fact(fact *known, CK_SESSION_HANDLE handle, ferro_slot *slot, CK_FLAGS flags)
+{
+    unsigned long long sequence = atomic_load_explicit(&known->sequence, memory_order_relaxed);
+
+    atomic_store_explicit(&known->sequence, sequence + 1, memory_order_relaxed);
+    /* Who reads one of these sees the odd number then. */
+    atomic_store_explicit(&known->handle, handle, memory_order_release);
+    atomic_store_explicit(&known->slot, slot, memory_order_release);
+    atomic_store_explicit(&known->flags, flags, memory_order_release);
+    atomic_store_explicit(&known->sequence, sequence + 2, memory_order_release);
+}
+
+/* Returns 0 when this session is not the one that is known. */
+static int read_fact(fact *known, CK_SESSION_HANDLE handle, ferro_slot **slot, CK_FLAGS *flags)
+{
+    unsigned long long sequence = atomic_load_explicit(&known->sequence, memory_order_acquire);
+
+    if (handle == 0 || atomic_load_explicit(&known->handle, memory_order_acquire) != handle)
+        return 0;
+    *slot = atomic_load_explicit(&known->slot, memory_order_acquire);
+    *flags = atomic_load_explicit(&known->flags, memory_order_acquire);
+    return (sequence & 1) == 0 && atomic_load_explicit(&known->sequence, memory_order_relaxed) == sequence;
+}
 
 static int grow(shard *part)
 {
@@ -65,6 +103,18 @@ static ferro_session **find(shard *part, CK_SESSION_HANDLE handle)
     return NULL;
 }
 
+/* 0 when all have been given out. */
+static CK_SESSION_HANDLE next_handle(void)
+{
+    CK_SESSION_HANDLE last = atomic_load_explicit(&counter, memory_order_relaxed);
+
+    do {
+        if (last == CK_UNAVAILABLE_INFORMATION - 1)
+            return 0;
+    } while (!atomic_compare_exchange_weak_explicit(&counter, &last, last + 1, memory_order_relaxed, memory_order_relaxed));
+    return last + 1;
+}
+
 CK_RV ferro_session_open(CK_SLOT_ID slot, CK_FLAGS flags, CK_SESSION_HANDLE *handle)
 {
     ferro_session *session = calloc(1, sizeof *session);
@@ -81,9 +131,7 @@ CK_RV ferro_session_open(CK_SLOT_ID slot, CK_FLAGS flags, CK_SESSION_HANDLE *han
     session->token = atomic_load(&session->slot->tokens);
     session->flags = flags & (CKF_RW_SESSION | CKF_SERIAL_SESSION | CKF_ASYNC_SESSION);
     session->refs = 1;
-    ferro_lock(&counter_mutex);
-    session->handle = counter == CK_UNAVAILABLE_INFORMATION - 1 ? 0 : ++counter;
-    ferro_unlock(&counter_mutex);
+    session->handle = next_handle();
     if (session->handle == 0) {
         rv = CKR_SESSION_COUNT;
     } else {
@@ -115,15 +163,16 @@ CK_RV ferro_session_take(CK_SESSION_HANDLE handle, int alone, CK_FLAGS running, 
 
     ferro_lock(&part->mutex);
     if ((link = find(part, handle)) != NULL) {
-        if (alone && (*link)->busy) {
+        if (alone && (atomic_load_explicit(&(*link)->state, memory_order_acquire) & BUSY) != 0) {
             rv = CKR_OPERATION_ACTIVE;
         } else {
             if (alone) {
-                (*link)->busy = 1;
                 (*link)->running = running;
                 (*link)->cancelled = 0;
+                atomic_store_explicit(&(*link)->state, BUSY, memory_order_relaxed);
+            } else {
+                (*link)->refs += 1;
             }
-            (*link)->refs += 1;
             *taken = *link;
             rv = CKR_OK;
         }
@@ -211,6 +260,15 @@ static void give_back(ferro_memo *stale, int count)
         ferro_memo_clear(&stale[count]);
 }
 
+/* With the shard's lock, by the call that has the session alone: it ends that. */
+static int leave_alone(ferro_session *session, ferro_memo stale[FERRO_OPERATIONS])
+{
+    int count = look_through(session, stale);
+
+    atomic_store_explicit(&session->state, session->closed ? CLOSED : 0, memory_order_release);
+    return count;
+}
+
 int ferro_session_leave(ferro_session *session, int alone)
 {
     shard *part = shard_of(session->handle);
@@ -218,14 +276,31 @@ int ferro_session_leave(ferro_session *session, int alone)
     int last, count = 0;
 
     ferro_lock(&part->mutex);
-    if (alone) {
-        count = look_through(session, stale);
-        session->busy = 0;
-    }
-    last = --session->refs == 0;
+    if (alone)
+        count = leave_alone(session, stale);
+    else
+        session->refs -= 1;
+    last = session->refs == 0 && (atomic_load_explicit(&session->state, memory_order_acquire) & BUSY) == 0;
     ferro_unlock(&part->mutex);
     give_back(stale, count);
     return last;
+}
+
+/* Leave a session that the call has alone, if nothing has happened to it and its memos are as good as they were. After
+ * that it may be gone at once. */
+static int leave_quickly(ferro_session *session, int quick)
+{
+    unsigned long long counted = atomic_load_explicit(&session->quick, memory_order_relaxed);
+    unsigned busy = BUSY;
+
+    if (session->seen != ferro_slot_stamp(session->slot))
+        return 0;
+    if (quick)
+        atomic_store_explicit(&session->quick, counted + 1, memory_order_relaxed);
+    if (atomic_compare_exchange_strong_explicit(&session->state, &busy, 0, memory_order_release, memory_order_relaxed))
+        return 1;
+    atomic_store_explicit(&session->quick, counted, memory_order_relaxed);
+    return 0;
 }
 
 int ferro_session_leave_well(ferro_session *session, int alone, int quick)
@@ -234,14 +309,15 @@ int ferro_session_leave_well(ferro_session *session, int alone, int quick)
     ferro_memo stale[FERRO_OPERATIONS];
     int well, count = 0;
 
+    if (alone && leave_quickly(session, quick))
+        return 1;
     ferro_lock(&part->mutex);
     well = !session->closed && !(alone && (session->cancelled & session->running) != 0);
     if (well) {
-        if (alone) {
-            count = look_through(session, stale);
-            session->busy = 0;
-        }
-        session->refs -= 1; /* never the last: the table has one */
+        if (alone)
+            count = leave_alone(session, stale);
+        else
+            session->refs -= 1; /* never the last: the table has one */
         part->quick += quick != 0;
     }
     ferro_unlock(&part->mutex);
@@ -249,14 +325,24 @@ int ferro_session_leave_well(ferro_session *session, int alone, int quick)
     return well;
 }
 
+static unsigned long long quick_of(const ferro_session *session)
+{
+    return atomic_load_explicit(&session->quick, memory_order_relaxed);
+}
+
 unsigned long long ferro_sessions_quick(void)
 {
     unsigned long long sum = 0;
+    const ferro_session *session;
+    size_t at;
     int i;
 
     for (i = 0; i < SHARDS; i++) {
         ferro_lock(&shards[i].mutex);
         sum += shards[i].quick;
+        for (at = 0; shards[i].count != 0 && at < shards[i].size; at++)
+            for (session = shards[i].buckets[at]; session != NULL; session = session->next)
+                sum += quick_of(session);
         ferro_unlock(&shards[i].mutex);
     }
     return sum;
@@ -287,6 +373,18 @@ ferro_memo *ferro_session_memo(ferro_session *session, int operation, CK_OBJECT_
     return memo;
 }
 
+/* With the shard's lock: whether no call has the session alone. One that has looks the memos through when it leaves. */
+static int is_free(ferro_session *session)
+{
+    unsigned state = atomic_load_explicit(&session->state, memory_order_acquire);
+
+    while ((state & BUSY) != 0)
+        if (atomic_compare_exchange_weak_explicit(&session->state, &state, state | LOOK, memory_order_acq_rel,
+                                                  memory_order_acquire))
+            return 0;
+    return 1;
+}
+
 /* One session of the slot whose memos have something stale, looked through. Returns how much, -1 when there is none. */
 static int look_through_one(shard *part, const ferro_slot *slot, ferro_memo stale[FERRO_OPERATIONS])
 {
@@ -296,7 +394,7 @@ static int look_through_one(shard *part, const ferro_slot *slot, ferro_memo stal
 
     for (at = 0; part->count != 0 && at < part->size; at++)
         for (session = part->buckets[at]; session != NULL; session = session->next)
-            if (session->slot == slot && !session->busy && (count = look_through(session, stale)) != 0)
+            if (session->slot == slot && is_free(session) && (count = look_through(session, stale)) != 0)
                 return count;
     return -1;
 }
@@ -348,6 +446,10 @@ static ferro_session *unlink_session(shard *part, ferro_session **link, int clos
     *link = session->next;
     session->next = NULL;
     session->closed = closed;
+    atomic_fetch_or_explicit(&session->state, CLOSED, memory_order_acq_rel);
+    part->quick += quick_of(session);
+    if (atomic_load_explicit(&facts[part - shards].handle, memory_order_relaxed) == session->handle)
+        put_fact(&facts[part - shards], 0, NULL, 0);
     part->count -= 1;
     return session;
 }
@@ -411,20 +513,25 @@ ferro_session *ferro_session_detach_removed(ferro_slot *slot)
 int ferro_session_cancel(ferro_session *session, CK_FLAGS flags)
 {
     shard *part = shard_of(session->handle);
-    int running;
+    unsigned state;
+    int told = 0;
 
     ferro_lock(&part->mutex);
-    running = session->busy && (session->running & flags) != 0;
-    if (running)
-        session->cancelled |= flags;
+    state = atomic_load_explicit(&session->state, memory_order_acquire);
+    if ((session->running & flags) != 0) {
+        session->cancelled |= flags; /* the next call begins with none */
+        while (!told && (state & BUSY) != 0)
+            told = atomic_compare_exchange_weak_explicit(&session->state, &state, state | CANCELLED, memory_order_acq_rel,
+                                                         memory_order_acquire);
+    }
     ferro_unlock(&part->mutex);
-    return running;
+    return told;
 }
 
-CK_STATE ferro_session_state(const ferro_session *session)
+static CK_STATE state_of(const ferro_slot *slot, CK_FLAGS flags)
 {
-    int read_write = (session->flags & CKF_RW_SESSION) != 0;
-    int login = atomic_load_explicit(&session->slot->login, memory_order_acquire);
+    int read_write = (flags & CKF_RW_SESSION) != 0;
+    int login = atomic_load_explicit(&slot->login, memory_order_acquire);
 
     if (login == FERRO_SO)
         return CKS_RW_SO_FUNCTIONS;
@@ -433,24 +540,36 @@ CK_STATE ferro_session_state(const ferro_session *session)
     return read_write ? CKS_RW_PUBLIC_SESSION : CKS_RO_PUBLIC_SESSION;
 }
 
-CK_RV ferro_session_info(CK_SESSION_HANDLE handle, CK_SESSION_INFO *info)
+CK_STATE ferro_session_state(const ferro_session *session) { return state_of(session->slot, session->flags); }
+
+/* Look a session up, and let the next one who asks find it without the lock. */
+static int look_up_fact(CK_SESSION_HANDLE handle, ferro_slot **slot, CK_FLAGS *flags)
 {
     shard *part = shard_of(handle);
-    ferro_session **link, copy;
+    ferro_session **link;
 
     ferro_lock(&part->mutex);
     if ((link = find(part, handle)) != NULL) {
-        copy.slot = (*link)->slot;
-        copy.flags = (*link)->flags;
+        *slot = (*link)->slot;
+        *flags = (*link)->flags;
+        put_fact(&facts[part - shards], handle, *slot, *flags);
     }
     ferro_unlock(&part->mutex);
-    if (link == NULL)
+    return link != NULL;
+}
+
+CK_RV ferro_session_info(CK_SESSION_HANDLE handle, CK_SESSION_INFO *info)
+{
+    ferro_slot *slot;
+    CK_FLAGS flags;
+
+    if (!read_fact(&facts[handle % SHARDS], handle, &slot, &flags) && !look_up_fact(handle, &slot, &flags))
         return CKR_SESSION_HANDLE_INVALID;
     if (info == NULL)
         return CKR_ARGUMENTS_BAD;
-    info->slotID = copy.slot->id;
-    info->state = ferro_session_state(&copy);
-    info->flags = copy.flags;
+    info->slotID = slot->id;
+    info->state = state_of(slot, flags);
+    info->flags = flags;
     info->ulDeviceError = 0;
     return CKR_OK;
 }
@@ -506,10 +625,11 @@ void ferro_sessions_fork_child(void)
 {
     int i;
 
-    ferro_mutex_renew(&counter_mutex);
     for (i = 0; i < SHARDS; i++) {
         ferro_mutex_renew(&shards[i].mutex);
         shards[i].buckets = NULL;
         shards[i].size = shards[i].count = 0;
+        atomic_store(&facts[i].sequence, 0); /* it may have been odd */
+        put_fact(&facts[i], 0, NULL, 0);
     }
 }

@@ -70,9 +70,12 @@ typedef struct ferro_session {
     ferro_memo *memos[FERRO_OPERATIONS]; /* made at first use */
     unsigned token;             /* which of the slot's tokens it is with */
     unsigned long long seen;    /* the slot's stamp when the memos were last looked through */
+    _Atomic unsigned long long quick; /* calls that had it alone and needed no Python */
+    /* The word by which whoever has the session alone leaves it without the lock, if nothing has happened to it. It is
+     * changed with the shard's lock, but by that one leaving. */
+    _Atomic unsigned state;
     /* The rest is the shard's. */
-    unsigned refs;
-    int busy;
+    unsigned refs;              /* of the table and of calls that have it beside others */
     int closed;                 /* 1, or FERRO_REMOVED: with its token */
     CK_FLAGS running;           /* the operation flag of the call that has the session alone */
     CK_FLAGS cancelled;         /* what C_SessionCancel asked it to end */

@@ -230,6 +230,34 @@ static void look_for(int i)
         CHECK(found >= began || atomic_load(&dying[i]) >= began);
 }
 
+static atomic_long sessions; /* that were opened and not torn down */
+
+static void tear_down(ferro_session *session)
+{
+    ferro_handles_kill_owned(session);
+    ferro_session_free(session);
+    atomic_fetch_sub(&sessions, 1);
+}
+
+static CK_SESSION_HANDLE open_one(void)
+{
+    CK_SESSION_HANDLE opened;
+
+    CHECK(ferro_session_open(SLOT, CKF_SERIAL_SESSION, &opened) == CKR_OK);
+    atomic_fetch_add(&sessions, 1);
+    return opened;
+}
+
+static void close_one(CK_SESSION_HANDLE opened)
+{
+    ferro_session *closed;
+    int last;
+
+    CHECK(ferro_session_detach(opened, &closed, &last) == CKR_OK);
+    if (ferro_session_leave(closed, 0))
+        tear_down(closed);
+}
+
 static void use(CK_SESSION_HANDLE opened, int i)
 {
     CK_OBJECT_HANDLE handle = atomic_load(&handles[i]);
@@ -238,10 +266,13 @@ static void use(CK_SESSION_HANDLE opened, int i)
     ferro_session *session;
     ferro_operation *operation;
     ferro_memo *memo;
+    CK_SESSION_INFO info;
     const void *value;
     size_t length;
     CK_RV answer;
 
+    if (ferro_session_info(opened, &info) == CKR_OK)
+        CHECK(info.slotID == SLOT && info.flags == CKF_SERIAL_SESSION);
     if (ferro_session_take(opened, 1, CKF_SIGN, &session) != CKR_OK)
         return;
     operation = &session->operations[FERRO_SIGN];
@@ -270,8 +301,7 @@ static void use(CK_SESSION_HANDLE opened, int i)
             CHECK(((const unsigned char *)value)[length] == (handle & 0xFF));
     }
     if (!ferro_session_leave_well(session, 1, 1) && ferro_session_leave(session, 1)) {
-        ferro_handles_kill_owned(session);
-        ferro_session_free(session);
+        tear_down(session);
     }
 }
 
@@ -333,8 +363,49 @@ static void make_pair(CK_SESSION_HANDLE opened, unsigned random)
         }
     }
     if (!ferro_session_leave_well(session, 0, 1) && ferro_session_leave(session, 0)) {
-        ferro_handles_kill_owned(session);
-        ferro_session_free(session);
+        tear_down(session);
+    }
+}
+
+/* Sessions that all users work in, cancel and close: each is torn down by whoever leaves it last. */
+enum { SHARED = 3 };
+static _Atomic CK_SESSION_HANDLE shared[SHARED], closed_last[SHARED];
+static atomic_long told, met;
+
+static void share(unsigned random)
+{
+    int i = (int)(random % SHARED), what = (int)(random / SHARED % 32);
+    CK_SESSION_HANDLE ended = atomic_load(&closed_last[i]), handle = atomic_load(&shared[i]), fresh;
+    ferro_session *session;
+    CK_SESSION_INFO info;
+
+    CHECK(ended == 0 || ferro_session_info(ended, &info) == CKR_SESSION_HANDLE_INVALID);
+    if (handle == 0) {
+        fresh = open_one();
+        if (!atomic_compare_exchange_strong(&shared[i], &handle, fresh))
+            close_one(fresh);
+    } else if (what == 0) {
+        if (!atomic_compare_exchange_strong(&shared[i], &handle, 0))
+            return;
+        close_one(handle);
+        atomic_store(&closed_last[i], handle);
+    } else if (what < 6) {
+        if (ferro_session_take(handle, 0, 0, &session) != CKR_OK)
+            return;
+        atomic_fetch_add(&told, ferro_session_cancel(session, CKF_SIGN));
+        if (!ferro_session_leave_well(session, 0, 0) && ferro_session_leave(session, 0))
+            tear_down(session);
+    } else if (ferro_session_take(handle, 1, CKF_SIGN, &session) == CKR_OK) {
+        CHECK(ferro_session_take(handle, 1, CKF_SIGN, &(ferro_session *){NULL}) != CKR_OK); /* nobody else has it alone */
+        if (what % 4 == 0)
+            sched_yield();
+        if (!ferro_session_leave_well(session, 1, 1)) {
+            atomic_fetch_add(&met, 1);
+            if (ferro_session_leave(session, 1))
+                tear_down(session);
+        }
+    } else {
+        make_pair(handle, random >> 8);
     }
 }
 
@@ -347,18 +418,13 @@ static void *user(void *seed)
     for (n = 0; !atomic_load(&ending); n++) {
         random = random * 1103515245u + 12345u;
         if (session == 0)
-            CHECK(ferro_session_open(SLOT, CKF_SERIAL_SESSION, &session) == CKR_OK);
+            session = open_one();
         use(session, (int)(random >> 16) % KEYS);
         look_for((int)(random >> 20) % KEYS);
         make_pair(session, random >> 20);
+        share(random >> 12);
         if (n % 500 == 499) {
-            ferro_session *closed;
-            int last;
-            CHECK(ferro_session_detach(session, &closed, &last) == CKR_OK);
-            if (ferro_session_leave(closed, 0)) {
-                ferro_handles_kill_owned(closed);
-                ferro_session_free(closed);
-            }
+            close_one(session);
             session = 0;
         }
     }
@@ -426,7 +492,6 @@ int main(int argc, char **argv)
     long rounds = argc > 1 ? atol(argv[1]) : 2000;
     ferro_slot_view view = {.id = SLOT, .is_inline = 1, .present = 1, .initialized = 1};
     pthread_t threads[USERS + 1];
-    CK_SESSION_HANDLE stays;
     ferro_session *session;
     int i, last;
 
@@ -439,7 +504,7 @@ int main(int argc, char **argv)
     CHECK(ferro_slots_update(&view, 1, 0) == CKR_OK);
     slot = ferro_slot_find(SLOT, NULL);
     ferro_slot_behind(slot, &kernel, (const void *)words);
-    CHECK(ferro_session_open(SLOT, CKF_SERIAL_SESSION, &stays) == CKR_OK); /* so that no login ends by itself */
+    (void)open_one(); /* so that no login ends by itself */
     end_a_login_slowly();
     atomic_store(&out, 1);
     for (i = 0; i < KEYS; i++)
@@ -451,8 +516,7 @@ int main(int argc, char **argv)
         pthread_join(threads[i], NULL);
     while ((session = ferro_session_detach_any(NULL, &last)) != NULL)
         if (ferro_session_leave(session, 0)) {
-            ferro_handles_kill_owned(session);
-            ferro_session_free(session);
+            tear_down(session);
         }
     ferro_decisions_forget_all();
     ferro_recipes_forget_slot(NULL);
@@ -461,10 +525,12 @@ int main(int argc, char **argv)
     for (i = 0; i < KEYS; i++)
         drop_object(i);
     ferro_handles_kill_all();
-    CHECK(atomic_load(&living) == 0 && atomic_load(&made) == 0);
+    CHECK(atomic_load(&living) == 0 && atomic_load(&made) == 0 && atomic_load(&sessions) == 0);
+    CHECK(atomic_load(&told) > 0 && atomic_load(&met) > 0);
     CHECK(atomic_load(&drafted) > rounds / 10 && atomic_load(&looked_at) > 0);
     CHECK(atomic_load(&quick) > rounds / 10 && atomic_load(&asked) > rounds / 10);
     CHECK(atomic_load(&known_searches) > rounds / 10);
-    printf("%ld from memory, %ld asked\n", atomic_load(&quick), atomic_load(&asked));
+    printf("%ld from memory, %ld asked, %ld told, %ld met\n", atomic_load(&quick), atomic_load(&asked), atomic_load(&told),
+           atomic_load(&met));
     return 0;
 }

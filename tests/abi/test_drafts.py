@@ -442,6 +442,57 @@ def test_threads_make_look_at_and_destroy_them(bench: Bench, p11: Cryptoki, sess
     assert there > 0 and p11.find(again, (ck.CKA_CLASS, ck.CKO_SECRET_KEY)) == []
 
 
+def test_a_search_finds_what_every_thread_has_made(bench: Bench, p11: Cryptoki, session: int) -> None:
+    """Each thread has a part of the table; a search that was remembered sees what came into any of them."""
+    learned(p11, session, aes)
+    wanted = ((ck.CKA_LABEL, b"a key"),)
+    own = [p11.open(bench.slot) for _ in range(9)]  # more threads than parts
+    there = set(p11.find(session, *wanted))
+    made: list[int] = []
+
+    def maker(mine: int) -> None:
+        made.extend(handle for _ in range(2) for handle in aes(p11, mine))
+
+    for _ in range(3):
+        threads = [threading.Thread(target=maker, args=(mine,)) for mine in own]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        there |= set(made)
+        assert set(p11.find(session, *wanted)) == there and set(p11.find(own[0], *wanted)) == there
+    assert len(set(made)) == len(made) == 54
+    for mine in own:
+        p11("C_CloseSession", mine)
+    assert set(p11.find(session, *wanted)) == there - set(made)
+
+
+def test_no_thread_goes_on_in_a_way_that_ended(bench: Bench, p11: Cryptoki, session: int) -> None:
+    """Each thread remembers how it makes keys; with the login that ends for all of them."""
+    learned(p11, session, aes)
+    calls: dict[int, str] = {}
+    go, gone = [threading.Barrier(4, timeout=60) for _ in range(2)]
+
+    def maker(number: int) -> None:
+        own = p11.open(bench.slot)
+        place, how = c_ulong(0), mechanism(ck.CKM_AES_KEY_GEN)
+        wanted = template((ck.CKA_VALUE_LEN, 32), *AES)
+        aes(p11, own)
+        go.wait()
+        gone.wait()
+        calls[number] = p11.rv("C_GenerateKey", own, how, wanted, len(wanted), place)
+
+    threads = [threading.Thread(target=maker, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    go.wait()
+    p11("C_Logout", session)
+    gone.wait()
+    for thread in threads:
+        thread.join(60)
+    assert calls == dict.fromkeys(range(3), "CKR_USER_NOT_LOGGED_IN")
+
+
 def test_an_attribute_array_that_cannot_be_is_refused(p11: Cryptoki, session: int) -> None:
     learned(p11, session, aes)
     how, place = mechanism(ck.CKM_AES_KEY_GEN), c_ulong(0)

@@ -179,6 +179,119 @@ def test_random_bytes_of_parent_and_child_differ() -> None:
     )
 
 
+def test_keys_of_parent_and_child_and_of_threads_differ() -> None:
+    """Keys come out of bytes that each thread has ahead: nobody gets those of another, also not after a fork."""
+    run(
+        """
+        import threading
+
+        length = {ck.CKA_VALUE_LEN: (32).to_bytes(8, "little")}
+
+        def made(count):
+            return [bytes(k.generate_key(ck.CKM_AES_KEY_GEN, length)[ck.CKA_VALUE]) for _ in range(count)]
+
+        keys = made(200)
+        threads = [threading.Thread(target=lambda: keys.extend(made(200))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.write(write, b"".join(made(100)))
+            os._exit(0)
+        keys += made(100)
+        os.waitpid(pid, 0)
+        theirs = os.read(read, 65536)
+        keys += [theirs[i:i + 32] for i in range(0, len(theirs), 32)]
+        assert len(keys) == 1200 and len(set(keys)) == 1200
+        k.random(16)
+        k.seed(b"something")
+        assert not set(made(100)) & set(keys)
+        """
+    )
+
+
+def test_bytes_ahead_of_keys_are_gone_from_memory() -> None:
+    """What a key was made of is wiped where it was kept, at once."""
+    run(
+        """
+        length = {ck.CKA_VALUE_LEN: (32).to_bytes(8, "little")}
+        k.generate_key(ck.CKM_AES_KEY_GEN, length)[ck.CKA_VALUE][:] = bytes(32)
+        value = k.generate_key(ck.CKM_AES_KEY_GEN, length)[ck.CKA_VALUE]
+        backwards = bytearray(reversed(value[:16]))
+        assert found(backwards) == 1
+        value[:] = bytes(32)
+        assert found(backwards) == 0
+        """
+    )
+
+
+def test_secret_memory_that_threads_kept_comes_back_when_they_end() -> None:
+    run(
+        """
+        import threading
+
+        left = []
+
+        def work():
+            for size in (16, 40, 300, 900, 3000):
+                buffers = [k.SecretBuffer(size) for _ in range(50)]
+                left.append(buffers.pop())  # another thread gives it back
+                del buffers
+
+        def round():
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+            assert k.arena_status()[2] > before
+            left.clear()
+            assert k.arena_status()[2] == before
+
+        before = k.arena_status()[2]
+        for _ in range(3):
+            round()
+        mapped = k.arena_status()[0]
+        for _ in range(50):
+            round()
+        assert k.arena_status()[0] == mapped  # nothing was lost with the threads
+        """
+    )
+
+
+def test_a_child_has_secret_memory_of_its_own() -> None:
+    """Free blocks that the parent's thread had kept are wiped in the child, and the links between them."""
+    run(
+        """
+        del [k.SecretBuffer(40) for _ in range(40)][:]
+        kept = [k.SecretBuffer(40) for _ in range(3)]
+        for buffer in kept:
+            memoryview(buffer)[:] = b"p" * 40
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                k.fork_child()
+                buffers = [k.SecretBuffer(40) for _ in range(60)]
+                for number, buffer in enumerate(buffers):
+                    assert bytes(memoryview(buffer)) == bytes(40)
+                    memoryview(buffer)[:] = bytes([number]) * 40
+                for number, buffer in enumerate(buffers):
+                    assert bytes(memoryview(buffer)) == bytes([number]) * 40
+                del buffers, buffer
+                kept.clear()
+                del [k.SecretBuffer(40) for _ in range(60)][:]
+                code = 0
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert all(bytes(memoryview(buffer)) == b"p" * 40 for buffer in kept)
+        """
+    )
+
+
 def test_nothing_of_openssl_is_exported() -> None:
     out = subprocess.run(
         ["nm", "-D", "--defined-only", _kernels.__file__], capture_output=True, text=True, check=True

@@ -381,6 +381,21 @@ def test_generation_checks_its_template() -> None:
             _kernels.generate_key_pair(ck.CKM_RSA_PKCS_KEY_PAIR_GEN, template)
 
 
+@pytest.mark.parametrize("name", OIDS)
+def test_every_new_pair_of_a_curve_is_another_and_fits(name: str) -> None:
+    """Pairs are made one after the other in the same structures: each has a value and the point of it."""
+    curve = getattr(ec, name.upper() if name.startswith("secp") else "BrainpoolP384R1")()
+    length, values = (curve.key_size + 7) // 8, set()
+    for _ in range(20):
+        public, private = curve_pair(ck.CKM_EC_KEY_PAIR_GEN, ck.CKK_EC, OIDS[name])
+        value = bytes(private.attributes[ck.CKA_VALUE])
+        numbers = ec.derive_private_key(int.from_bytes(value, "big"), curve).public_key().public_numbers()
+        point = b"\4" + numbers.x.to_bytes(length, "big") + numbers.y.to_bytes(length, "big")
+        assert len(value) == length and public.attributes[ck.CKA_EC_POINT].endswith(point)
+        values.add(value)
+    assert len(values) == 20
+
+
 def test_two_threads_cannot_be_in_one_operation() -> None:
     operation = begin(ck.CKF_DIGEST, ck.CKM_SHA256, None, None)
     data, outcomes = bytes(30_000_000), []
