@@ -380,6 +380,7 @@ static void share(unsigned random)
     CK_SESSION_INFO info;
 
     CHECK(ended == 0 || ferro_session_info(ended, &info) == CKR_SESSION_HANDLE_INVALID);
+    (void)ferro_session_info(handle, &info); /* from now on known without the lock, until it is closed */
     if (handle == 0) {
         fresh = open_one();
         if (!atomic_compare_exchange_strong(&shared[i], &handle, fresh))
