@@ -180,7 +180,7 @@ def test_random_bytes_of_parent_and_child_differ() -> None:
 
 
 def test_keys_of_parent_and_child_and_of_threads_differ() -> None:
-    """Keys come out of bytes that each thread has ahead: nobody gets those of another, also not after a fork."""
+    """Keys come out of bytes that each thread has ahead: nobody gets those of another, nor after a fork."""
     run(
         """
         import threading
