@@ -35,9 +35,12 @@ def found(backwards):
             except OSError:
                 continue
             begin = bytes((backwards[15], backwards[14], backwards[13]))
+            mine = ctypes.addressof((ctypes.c_char * len(data)).from_buffer(data)) - start
             at = data.find(begin)
             while 0 <= at <= len(data) - 16:
-                count += all(data[at + i] == backwards[15 - i] for i in range(16))
+                # What was read may stand in the area that is being read.
+                known = mine <= at < mine + len(data)
+                count += not known and all(data[at + i] == backwards[15 - i] for i in range(16))
                 at = data.find(begin, at + 1)
             data[:] = bytes(len(data))
     return count
