@@ -15,7 +15,7 @@ from ferrohsm_adapters.software.engine import Engine, Kernels
 if TYPE_CHECKING:
     from ferrohsm.adapters import HardwareKeyStore, HardwareSigner
     from ferrohsm.config import SlotSection
-    from ferrohsm.store.directory import TokenDirectory
+    from ferrohsm.store.directory import TokenDirectory, TokenSlots
 
 MANUFACTURER = "FerroHSM"
 # The slot of a configuration that has no place for tokens: any id would do, it never gets one.
@@ -67,7 +67,7 @@ class Adapter:
         self._kernels = kernels()
         self.engine = Engine(self._kernels)
         self.directory: TokenDirectory | None = None
-        self._slots: dict[str, Slot] = {}
+        self._slots: TokenSlots[Slot] | None = None
         self._empty: Slot | None = None
 
     def info(self) -> AdapterInfo:
@@ -81,11 +81,13 @@ class Adapter:
         if path is None:
             return
         from ferrohsm.store import engine
-        from ferrohsm.store.directory import TokenDirectory
+        from ferrohsm.store.directory import TokenDirectory, TokenSlots
 
         if self._kernels is not None:
             engine.use(self._kernels.mac_into)
         self.directory = TokenDirectory(path, self.section.config)
+        offer_free = bool(self.section.options.get("free_slot", True))
+        self._slots = TokenSlots(self.directory, offer_free, self._slot)
 
     def _lock_memory(self) -> None:
         """Do as ``memory_lock`` says where the system's limit keeps secrets from being locked in memory."""
@@ -100,40 +102,23 @@ class Adapter:
 
     async def slots(self) -> Sequence[Slot]:
         """Return the tokens that are there now and the free slot, each the same object every time."""
-        if self.directory is None:
+        if self._slots is None:
             if self._empty is None:
                 self._empty = Slot(_EMPTY_SLOT, self._description(), None, self.engine, False)
             return [self._empty]
-        reserved = None
-        tokens = self.directory.tokens()
-        if self.section.options.get("free_slot", True):
-            reserved = self.directory.reserved()
-            free = {serial for serial, slot in self._slots.items() if slot.free}
-            if free - {serial for serial, _, _ in tokens} - {reserved[0] if reserved else ""}:
-                # Another process made that token between the two looks.
-                tokens = self.directory.tokens()
-        found = {serial: self._slot(serial, id, store, free=False) for serial, id, store in tokens}
-        if reserved is not None and reserved[0] not in found:
-            found[reserved[0]] = self._slot(*reserved, free=True)
-        self._slots = found
-        return list(found.values())
+        return self._slots.look()
 
     async def close(self) -> None:
         """Close every token of the directory."""
-        self._slots.clear()
+        self._slots = None
         if self._kernels is not None:
             self._kernels.stop()
         directory, self.directory = self.directory, None
         if directory is not None:
             await directory.close()
 
-    def _slot(self, serial: str, slot_id: int, store: HardwareKeyStore, *, free: bool) -> Slot:
-        slot = self._slots.get(serial)
-        if slot is None or slot.store is not store:
-            return Slot(slot_id, self._description(), store, self.engine, free)
-        # The free slot that became a token stays where it is.
-        slot.free = free
-        return slot
+    def _slot(self, slot_id: int, store: HardwareKeyStore) -> Slot:
+        return Slot(slot_id, self._description(), store, self.engine, False)
 
     def _description(self) -> str:
         return f"FerroHSM software slot {self.section.name}"

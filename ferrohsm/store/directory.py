@@ -18,7 +18,7 @@ from ferrohsm.store.generation import Generation, fresh
 from ferrohsm.store.sealing import KEY_SIZE, PublicKeys, wipe
 from ferrohsm.store.sqlite import sqlite3
 from ferrohsm.store.token import TokenStore
-from ferrohsm.typed import TYPE_CHECKING, Callable
+from ferrohsm.typed import TYPE_CHECKING, Any, Callable
 
 if TYPE_CHECKING:
     from ferrohsm.config import Config
@@ -36,6 +36,42 @@ def slot_id(serial: str) -> int:
 def is_serial(name: str) -> bool:
     """Say whether a name can be a token's serial number."""
     return len(name) == SERIAL_LENGTH and not set(name) - _DIGITS
+
+
+class TokenSlots:
+    """What an adapter makes of each token of a directory and of the free one, on which the next is made.
+
+    `make` gets slot id and store and returns something with `free`. What it made stays the same object as
+    long as its token does, also when the free one has become a token. With `offer_free` there is a free one.
+    """
+
+    def __init__(
+        self, directory: TokenDirectory, offer_free: bool, make: Callable[[int, TokenStore], Any]
+    ) -> None:
+        self._directory = directory
+        self._offer_free = offer_free
+        self._make = make
+        self._slots: dict[str, tuple[TokenStore, Any]] = {}
+
+    def look(self) -> list[Any]:
+        """Return those that are there now, the free one last."""
+        tokens = self._directory.tokens()
+        reserved = self._directory.reserved() if self._offer_free else None
+        free = {serial for serial, (_, slot) in self._slots.items() if slot.free}
+        if free - {serial for serial, _, _ in tokens} - {reserved[0] if reserved else ""}:
+            tokens = self._directory.tokens()  # another process made that token between the two looks
+        found = {serial: self._slot(serial, id, store, free=False) for serial, id, store in tokens}
+        if reserved is not None and reserved[0] not in found:
+            found[reserved[0]] = self._slot(*reserved, free=True)
+        self._slots = found
+        return [slot for _, slot in found.values()]
+
+    def _slot(self, serial: str, id: int, store: TokenStore, *, free: bool) -> tuple[TokenStore, Any]:
+        known = self._slots.get(serial)
+        if known is None or known[0] is not store:
+            known = store, self._make(id, store)
+        known[1].free = free
+        return known
 
 
 class TokenDirectory:
