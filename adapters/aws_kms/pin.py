@@ -37,9 +37,9 @@ class Gate:
             if self.left == 0:
                 raise PinLocked
             self.left -= 1
-        if not compare_digest(_hashed(pin, self._salt), self._hash):
-            raise PinIncorrect if self.left else PinLocked
-        with self._lock:
+            # One after the other: a right PIN must not undo a lock that others have brought about meanwhile.
+            if not compare_digest(_hashed(pin, self._salt), self._hash):
+                raise PinIncorrect if self.left else PinLocked
             self.left = self.tries
 
 

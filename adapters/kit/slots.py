@@ -6,6 +6,7 @@ The keys' material is elsewhere: an object holds the device's reference to it, s
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ferrohsm_adapters.kit.workers import Workers
 if TYPE_CHECKING:
     from ferrohsm.adapters import HardwareKeyStore, HardwareSigner
     from ferrohsm.config import SlotSection
-    from ferrohsm.store.directory import TokenDirectory
+    from ferrohsm.store.directory import TokenDirectory, TokenSlots
     from ferrohsm.store.token import TokenStore
 
 PIN_THREADS = 2
@@ -73,15 +74,25 @@ class LocalStore:
     ) -> None:
         """Make a call on a thread, with copies: the caller may have given up and wiped its own."""
         copies = [bytearray(pin) for pin in pins]
+        mine = allocate_lock()  # had by the thread, or by a caller that gave up before it began
+
+        def wipe() -> None:
+            for copy in copies:
+                copy[:] = bytes(len(copy))
 
         def work() -> None:
+            if not mine.acquire(False):
+                return
             try:
                 step(call(copies))
             finally:
-                for copy in copies:
-                    copy[:] = bytes(len(copy))
+                wipe()
 
-        await self._workers.run(work)
+        try:
+            await self._workers.run(work)
+        finally:
+            if mine.acquire(False):
+                wipe()
 
 
 class LocalSlots:
@@ -106,46 +117,32 @@ class LocalSlots:
         self._around = around
         self._pins = Workers(f"{section.name}-pins", PIN_THREADS)
         self._directory: TokenDirectory | None = None
-        self._slots: dict[str, Slot] = {}
+        self._slots: TokenSlots[Slot] | None = None
 
     def open(self) -> None:
         """Open the directory, which is made if it is not there."""
-        from ferrohsm.store.directory import TokenDirectory
+        from ferrohsm.store.directory import TokenDirectory, TokenSlots
 
         self._directory = TokenDirectory(self.path, self._section.config)
+        offer_free = bool(self._section.options.get("free_slot", True))
+        self._slots = TokenSlots(self._directory, offer_free, self._slot)
 
     def slots(self) -> Sequence[Slot]:
         """Return the tokens that are there now and the free slot, each the same object every time."""
-        directory = self._directory
-        if directory is None:
-            return []
-        tokens = directory.tokens()
-        reserved = directory.reserved() if self._section.options.get("free_slot", True) else None
-        free = {serial for serial, slot in self._slots.items() if slot.free}
-        if free - {serial for serial, _, _ in tokens} - {reserved[0] if reserved else ""}:
-            tokens = directory.tokens()  # another process made that token between the two looks
-        found = {serial: self._slot(serial, id, token, free=False) for serial, id, token in tokens}
-        if reserved is not None and reserved[0] not in found:
-            found[reserved[0]] = self._slot(*reserved, free=True)
-        self._slots = found
-        return list(found.values())
+        return [] if self._slots is None else self._slots.look()
 
     async def close(self) -> None:
         """Close every token."""
-        self._slots.clear()
+        self._slots = None
         self._pins.stop()
         directory, self._directory = self._directory, None
         if directory is not None:
             await directory.close()
 
-    def _slot(self, serial: str, id: int, token: TokenStore, *, free: bool) -> Slot:
-        slot = self._slots.get(serial)
-        if slot is None or slot.token is not token:
-            local = LocalStore(token, self._pins)
-            store = local if self._around is None else self._around(local)
-            slot = Slot(id, self._names, token, store, self._signer)
-        slot.free = free
-        return slot
+    def _slot(self, id: int, token: TokenStore) -> Slot:
+        local = LocalStore(token, self._pins)
+        store = local if self._around is None else self._around(local)
+        return Slot(id, self._names, token, store, self._signer)
 
 
 def local_path(section: SlotSection, option: str, default: str) -> str:

@@ -10,11 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ferrohsm.errors import DeviceError
+
 if TYPE_CHECKING:
     import asyncio
     from queue import SimpleQueue
 
 T = TypeVar("T")
+
+PATIENCE = 5.0
+"""Seconds that a loop has to take an answer which would have to be undone."""
 
 
 class Workers:
@@ -95,20 +100,21 @@ def _do(
     try:
         loop.call_soon_threadsafe(answered.give)
     except RuntimeError:  # the loop was given up
-        answered.taken = False
+        pass
     else:
         answered.wait()
-    if not answered.taken and error is None and undo is not None:
+    if undo is not None and error is None and answered.untaken():
         undo(value)
 
 
 class _Answer:
-    """What a call came to, on its way to the loop; `taken` says whether somebody still waited for it."""
+    """What a call came to, on its way to the loop: taken there by whoever waits, or given back, once."""
 
     def __init__(self, future: asyncio.Future[Any], value: Any, error: Exception | None) -> None:
         from _thread import allocate_lock
 
-        self.taken = False
+        self._taken = False
+        self._decided = allocate_lock()
         self._future = future
         self._value = value
         self._error = error
@@ -118,13 +124,19 @@ class _Answer:
     def give(self) -> None:
         """Hand it over, on the loop's thread."""
         if not self._future.done():
-            self.taken = True
             if self._error is not None:
                 self._future.set_exception(self._error)
-            else:
+            elif self._decided.acquire(False):
+                self._taken = True
                 self._future.set_result(self._value)
+            else:
+                self._future.set_exception(DeviceError("the answer came too late and was taken back"))
         self._given.release()
+
+    def untaken(self) -> bool:
+        """Say whether nobody has taken it; nobody will, then."""
+        return not self._taken and self._decided.acquire(False)
 
     def wait(self) -> None:
         """Wait until it was handed over; a loop that ends first never does."""
-        self._given.acquire(timeout=5.0)
+        self._given.acquire(timeout=PATIENCE)

@@ -7,6 +7,7 @@ authorization value only, and counts wrong ones. A PIN that is changed seals the
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _SECRET_SIZE = 32
 _MOST = 65536  # bytes of a file of sealed secrets
+_NEXT = ".next"
 _NAMES = {ck.CKU_SO: "so", ck.CKU_USER: "user"}
 
 
@@ -56,38 +58,38 @@ class TpmStore:
                 finally:
                     _wipe(secret)
                 files.remove(self._file(ck.CKU_USER))
+                files.remove(self._file(ck.CKU_USER) + _NEXT)
                 return
             secret, blob = await self._seal(so_pin)
             try:
-                self._put(ck.CKU_SO, blob)
+                self._put(self._file(ck.CKU_SO), blob)
                 await self._inner.initialize(secret, label)
             finally:
                 _wipe(secret)
 
     async def login(self, user: int, pin: bytearray) -> None:
         """Log in with what the TPM gives for the PIN."""
-        secret = await self._opened(user, pin)
-        try:
-            await self._inner.login(user, secret)
-        finally:
-            _wipe(secret)
+        await self._use(user, pin, self._inner.login)
 
     async def check_pin(self, user: int, pin: bytearray) -> None:
         """Check a PIN and change nothing."""
-        secret = await self._opened(user, pin)
-        try:
-            await self._inner.check_pin(user, secret)
-        finally:
-            _wipe(secret)
+        await self._use(user, pin, self._inner.check_pin)
 
     async def init_pin(self, pin: bytearray) -> None:
-        """Give the user another PIN, as SO: with it comes another secret."""
-        secret, blob = await self._seal(pin)
-        try:
-            await self._inner.init_pin(secret)
-        finally:
-            _wipe(secret)
-        self._put(ck.CKU_USER, blob)
+        """Give the user another PIN, as SO: with it comes another secret.
+
+        The old one and the new one are both there until the store has taken the new one: whenever the process
+        is killed, one of the two PINs opens the token.
+        """
+        file = self._file(ck.CKU_USER)
+        with files.FileLock(self._path + ".lock", self._config.store, self._config.store.busy_timeout):
+            secret, blob = await self._seal(pin)
+            try:
+                self._put(file + _NEXT, blob)
+                await self._inner.init_pin(secret)
+            finally:
+                _wipe(secret)
+            self._promote(file)
 
     async def set_pin(self, user: int, old: bytearray, new: bytearray) -> None:
         """Change a PIN: the TPM seals the same secret under the new one."""
@@ -95,13 +97,35 @@ class TpmStore:
         blob = await self._workers.run(
             self._device.reseal, self._blob(user), self._auth(old), self._auth(new)
         )
-        self._put(user, blob)
+        self._put(self._file(user), blob)
 
-    async def _opened(self, user: int, pin: bytearray) -> bytearray:
+    async def _use(self, user: int, pin: bytearray, use: Callable[[int, bytearray], Awaitable[None]]) -> None:
+        """Make a call of the store with the secret behind a PIN, also one that `init_pin` left half made."""
+        file = self._file(user)
+        if user == ck.CKU_USER and os.path.exists(file + _NEXT):
+            try:
+                await self._use_sealed(user, pin, file + _NEXT, use)
+            except PinIncorrect:
+                pass  # it is the PIN from before, or wrong
+            else:
+                self._promote(file)
+                return
+        await self._use_sealed(user, pin, file, use)
+
+    async def _use_sealed(
+        self, user: int, pin: bytearray, file: str, use: Callable[[int, bytearray], Awaitable[None]]
+    ) -> None:
+        secret = await self._opened(user, pin, file)
+        try:
+            await use(user, secret)
+        finally:
+            _wipe(secret)
+
+    async def _opened(self, user: int, pin: bytearray, file: str = "") -> bytearray:
         """Return the secret behind a PIN. A wrong one counts in the TPM and in the store."""
         _check_not_locked(user, await self._inner.status())
         try:
-            return await self._workers.run(self._device.unseal, self._blob(user), self._auth(pin))
+            return await self._workers.run(self._device.unseal, self._blob(user, file), self._auth(pin))
         except PinIncorrect:
             await self._inner.check_pin(user, bytearray(_SECRET_SIZE))
             raise
@@ -120,9 +144,9 @@ class TpmStore:
     def _file(self, user: int) -> str:
         return f"{self._path}.{_NAMES[user]}"
 
-    def _blob(self, user: int) -> bytes:
+    def _blob(self, user: int, file: str = "") -> bytes:
         try:
-            return bytes(files.load(self._file(user), _MOST))
+            return bytes(files.load(file or self._file(user), _MOST))
         except FileNotFoundError:
             if user == ck.CKU_USER:
                 raise UserPinNotInitialized from None
@@ -130,11 +154,21 @@ class TpmStore:
         except OSError as error:
             raise files.refusal(error, f"cannot read {self._file(user)}") from None
 
-    def _put(self, user: int, blob: bytes) -> None:
+    def _put(self, file: str, blob: bytes) -> None:
         try:
-            files.put(self._file(user), blob, self._config.store)
+            files.put(file, blob, self._config.store)
         except OSError as error:
-            raise files.refusal(error, f"cannot write {self._file(user)}") from None
+            raise files.refusal(error, f"cannot write {file}") from None
+
+    def _promote(self, file: str) -> None:
+        """Let the secret that the store has taken be the one that is asked for."""
+        try:
+            os.replace(file + _NEXT, file)
+            files.sync_directory(self._folder)
+        except FileNotFoundError:
+            pass  # another process has done it
+        except OSError as error:
+            raise files.refusal(error, f"cannot write {file}") from None
 
 
 def _check_not_locked(user: int, status: TokenStatus) -> None:
