@@ -128,10 +128,13 @@ class Migration:
             if oid in self._taken:
                 continue
             proof = self._prover.compare(each, oid)
-            if proof.same is not False:
+            if proof.same:
                 outcome.oid, outcome.status = oid, PRESENT
-                outcome.proof, outcome.verified = proof.how, bool(proof.same)
+                outcome.proof, outcome.verified = proof.how, True
                 return True
+            if proof.same is None and not outcome.changes:
+                # It may be another one: to take it for the same could lose a key.
+                outcome.changes.append(f"one of this name is there, which may be the same ({proof.how})")
         return False
 
     # Bringing it here
