@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ferrohsm.settings import AuditSettings, StoreSettings
 
 SUFFIX = ".jsonl"
+HEAD_GONE = "the head was gone"
+"""How the record begins with which a chain goes on that has lost its head."""
 _DIGITS = 20
 _PART = 1 << 20
 _CLOCK_SLACK = 5_000_000_000  # nanoseconds
@@ -162,7 +164,7 @@ class Chain:
         self._open(first)
         self._offset, self._sequence, self._digest = 0, first - 1, record.ZERO
         lines = self._read_on(os.fstat(self._descriptor).st_size, wanted)
-        self._say(events.RESUMED, "the head was gone; later records may be, too")
+        self._say(events.RESUMED, f"{HEAD_GONE}; later records may be, too")
         return lines
 
     def _resume_behind(self, head: Head, what: str) -> None:

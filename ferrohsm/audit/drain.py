@@ -31,14 +31,25 @@ def move(ring: Ring, chain_of: ChainOf, *, dead: bool, durable: bool) -> int:
     `dead` says that its owner is gone: an entry that is not complete never will be.
     """
     made = 0
+    searched: set[str] = set()
     while True:
         tail, head = ring.span()
-        made += _move_some(ring, chain_of, tail, min(head, tail + _AT_ONCE), dead=dead, durable=durable)
+        end = min(head, tail + _AT_ONCE)
+        made += _move_some(ring, chain_of, tail, end, searched, dead=dead, durable=durable)
         if ring.span()[0] == tail or head <= tail + _AT_ONCE:
             return made
 
 
-def _move_some(ring: Ring, chain_of: ChainOf, tail: int, head: int, *, dead: bool, durable: bool) -> int:
+def _move_some(
+    ring: Ring,
+    chain_of: ChainOf,
+    tail: int,
+    head: int,
+    searched: set[str],
+    *,
+    dead: bool,
+    durable: bool,
+) -> int:
     by_chain: dict[str, list[int]] = {}
     torn, end = 0, tail
     while end < head:
@@ -51,7 +62,9 @@ def _move_some(ring: Ring, chain_of: ChainOf, tail: int, head: int, *, dead: boo
         end += 1
     made = 0
     for name, numbers in by_chain.items():
-        made += _move_to(chain_of(name), ring, numbers, durable=durable)
+        # The ring is locked: what a killed mover appended is there when a chain is searched the first time.
+        made += _move_to(chain_of(name), ring, numbers, search=name not in searched, durable=durable)
+        searched.add(name)
     if torn:
         _note_torn(chain_of(places.MODULE), ring, torn)
     if ring.carrier is None and not dead:
@@ -60,9 +73,9 @@ def _move_some(ring: Ring, chain_of: ChainOf, tail: int, head: int, *, dead: boo
     return made
 
 
-def _move_to(chain: Chain, ring: Ring, numbers: list[int], *, durable: bool) -> int:
+def _move_to(chain: Chain, ring: Ring, numbers: list[int], *, search: bool, durable: bool) -> int:
     with chain:
-        _note_known(chain, ring)
+        _note_known(chain, ring, search=search)
         said, done = [], []
         for number in numbers:
             count, taken = ring.count(number), ring.taken(number)
@@ -81,11 +94,11 @@ def _move_to(chain: Chain, ring: Ring, numbers: list[int], *, durable: bool) -> 
     return len(said)
 
 
-def _note_known(chain: Chain, ring: Ring) -> None:
+def _note_known(chain: Chain, ring: Ring, *, search: bool) -> None:
     """Note in the ring what a killed mover has appended already."""
     start = ring.mark
     lines = chain.catch_up(start)
-    if ring.carrier is None:
+    if ring.carrier is None and search:
         # Others may have stored a head beyond what a killed mover appended: the log itself is looked through.
         lines = chain.lines_with(start, ring.started)
     for line in lines:

@@ -38,10 +38,14 @@ def data_directories(config: Config) -> list[str]:
 
 
 def root_of(config: Config, data_dir: str | None) -> str | None:
-    """Return the audit's directory for what is kept in a data directory."""
+    """Return the audit's directory for what is kept in a data directory.
+
+    However it is spelled, it is one path: two rings of one process in one directory would take each other's
+    locks away.
+    """
     if config.audit.directory is not None:
-        return config.audit.directory
-    return None if data_dir is None else os.path.join(data_dir, "audit")
+        return os.path.realpath(config.audit.directory)
+    return None if data_dir is None else os.path.realpath(os.path.join(data_dir, "audit"))
 
 
 def roots(config: Config) -> list[str]:

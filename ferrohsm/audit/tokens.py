@@ -217,11 +217,8 @@ class TokenAudit:
 
     @property
     def off(self) -> bool:
-        """Whether nothing at all is recorded."""
-        if self._process is None:
-            return True
-        place = self._place()
-        return place is None or (place[0].ring is None and place[0].failed)
+        """Whether nothing at all is recorded, also not when what keeps it from being recorded is over."""
+        return self._process is None or self._place() is None
 
     @property
     def silent(self) -> bool:

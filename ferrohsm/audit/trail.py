@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 INTERVAL = 200
 """Milliseconds from an event to the disk, at most, where there may be a thread."""
+REMEDY = 'set directory in [audit] to a place that can be written, or on_failure = "open" there'
 _RETRY = 1.0  # seconds between two tries where events are let go
 _STOP_SECONDS = 5.0
 _LOCK_SECONDS = 10.0
@@ -177,7 +178,9 @@ class Trail:
             else:
                 why = str(error)
             self._why = why
-            log.event("error", "the audit cannot be written", why=why, then=self._settings.on_failure)
+            log.event(
+                "error", "the audit cannot be written", why=why, then=self._settings.on_failure, remedy=REMEDY
+            )
         self.failed = True
         if self.ring is not None and self.ring.carrier is not None:
             self.ring.carrier.broken(True)
@@ -185,7 +188,8 @@ class Trail:
     def _let_go(self, count: int) -> None:
         if self._settings.on_failure == "closed":
             raise DeviceError(
-                f"the audit cannot be written ({self._why}), and what it must hold is not done without it"
+                f"the audit cannot be written ({self._why}), and what it must hold is not done without it: "
+                f"{REMEDY}"
             )
         self._lost += count
 

@@ -10,7 +10,7 @@ from time import sleep
 
 from ferrohsm.audit import head as heads
 from ferrohsm.audit import record
-from ferrohsm.audit.chain import segments
+from ferrohsm.audit.chain import HEAD_GONE, segments
 from ferrohsm.audit.events import NAMES, PRUNED, RESUMED
 from ferrohsm.typed import TYPE_CHECKING, Callable, Iterator, NamedTuple
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _PRUNED = f'"event":"{NAMES[PRUNED]}"'.encode()
 _RESUMED = f'"event":"{NAMES[RESUMED]}"'.encode()
+LOST_HEAD = "lost head"
+"""The finding that a chain has once gone on without its head: what came before may have been cut."""
 _STEP = 4096
 _MOMENT = 0.02  # seconds in which a line is written
 _MOST = 1000
@@ -154,7 +156,7 @@ class _Walk:
             report.last = number
             report.digest = record.quick_digest(data)
             self._sure = True
-        self._notice(data, number)
+        self._notice(data, number, self._at(line))
         if self._checkpoint is not None and number == self._checkpoint.sequence:
             self._meet(line, record.quick_digest(data).decode())
 
@@ -198,7 +200,7 @@ class _Walk:
                 "moved", number, self._at(line), f"record {number} stands here again, or in the wrong place"
             )
 
-    def _notice(self, data: bytes, number: int) -> None:
+    def _notice(self, data: bytes, number: int, where: str) -> None:
         if _PRUNED in data:
             at = data.find(b"records before ") + 15
             digits = data[at : data.find(b" ", at)]
@@ -207,7 +209,15 @@ class _Walk:
         elif _RESUMED in data:
             at = data.find(b'"detail":"') + 10
             said = data[at : data.find(b'"', at)].decode("ascii", "replace")
-            self.report.notices.append(f"record {number}: {said}")
+            if said.startswith(HEAD_GONE) and not self._vouched(number):
+                # Whoever cuts the tail and removes the head must not be helped by the next record.
+                self.report.add(LOST_HEAD, number, where, f"before record {number} {said}")
+            else:
+                self.report.notices.append(f"record {number}: {said}")
+
+    def _vouched(self, number: int) -> bool:
+        """Say whether a checkpoint was made after that record: somebody took the log for what it was then."""
+        return self._checkpoint is not None and self._checkpoint.sequence >= number
 
     def _meet(self, line: Line, digest: str) -> None:
         self.met = True

@@ -77,6 +77,11 @@ def register(nouns: Nouns) -> None:
         examples=[("ferrohsm audit checkpoint --token web --output web.checkpoint", "once a day")],
     )
     checkpoint.add_argument("--output", metavar="FILE", help="write here instead of to the terminal")
+    checkpoint.add_argument(
+        "--accept-lost-head",
+        action="store_true",
+        help="sign though the chain has lost its head once: you have looked at what there is",
+    )
     choose_token(checkpoint)
 
 
@@ -306,7 +311,7 @@ def _text(place: Place, report: Report, *, checked: bool) -> str:
 def run_checkpoint(arguments: argparse.Namespace) -> None:
     """Sign the last record of a chain that is sound."""
     from ferrohsm.audit import checkpoint
-    from ferrohsm.audit.verify import sizes, verify
+    from ferrohsm.audit.verify import LOST_HEAD, sizes, verify
 
     found = _chosen(arguments)
     if len(found) != 1:
@@ -316,10 +321,12 @@ def run_checkpoint(arguments: argparse.Namespace) -> None:
     total = sizes(place.path)
     with Progress(f"verifying {place.name}: byte") as progress:
         report = verify(place, step=lambda done: progress.step(done, total))
-    if not report.sound:
-        raise CommandError(
-            f"the log is not sound: {report.findings[0].text}", "ferrohsm audit verify says more"
-        )
+    findings = report.findings
+    if arguments.accept_lost_head:
+        findings = [finding for finding in findings if finding.kind != LOST_HEAD]
+    if findings or report.more:
+        what = (findings or report.findings)[0].text
+        raise CommandError(f"the log is not sound: {what}", "ferrohsm audit verify says more")
     text = checkpoint.make(place, report.last, report.digest.decode())
     if arguments.output is None:
         print(text, end="")

@@ -8,10 +8,13 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from ferrohsm.audit import checkpoint, events, places, record
+from ferrohsm.audit import checkpoint, drain, events, places, record
+from ferrohsm.audit import ring as rings
 from ferrohsm.audit.chain import Chain, Place, segments
 from ferrohsm.audit.hashing import Key
 from ferrohsm.audit.verify import Report, verify
@@ -107,13 +110,23 @@ def test_the_chain_goes_on_behind_a_cut_and_says_so_for_ever(place: Place) -> No
     assert report.last == 13 and "record 11" in report.notices[0]
 
 
-def test_a_head_that_is_gone_is_a_finding_and_then_a_notice(place: Place) -> None:
-    append(place, 4)
+def test_a_head_that_is_gone_is_a_finding_until_somebody_vouches_for_the_log(place: Place) -> None:
+    """The tail is cut and the head removed: the record with which the chain goes on hides neither."""
+    append(place, 8)
+    file = files_of(place)[0]
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:4]))
     Path(place.head).unlink()
     assert [finding.kind for finding in verify(place).findings] == ["cut"]
     append(place, 1)
     report = verify(place)
-    assert report.sound and report.last == 6 and "head was gone" in report.notices[0]
+    (found,) = report.findings
+    assert (found.kind, found.sequence, report.last) == ("lost head", 5, 6) and "head was gone" in found.text
+    for sequence, sound in ((4, False), (6, True)):
+        digest = record.digest(file.read_bytes().splitlines()[sequence - 1])
+        vouched = SimpleNamespace(sequence=sequence, digest=digest)
+        report = verify(place, checkpoint=cast("checkpoint.Checkpoint", vouched))
+        assert report.sound is sound
+    assert "head was gone" in report.notices[0]
 
 
 def test_another_key_makes_no_record(place: Place, tmp_path: Path) -> None:
@@ -276,3 +289,33 @@ def test_a_million_records(place: Place, record_property: Callable[[str, object]
     data[len(data) // 2] ^= 4
     file.write_bytes(bytes(data))
     assert verify(place).findings
+
+
+def test_a_directory_is_one_however_it_is_spelled(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    spelled = (f"{tmp_path}//data", f"{tmp_path}/link", f"{tmp_path}/data/../link/")
+    sections = [SimpleNamespace(adapter="software", options={"data_dir": path}) for path in spelled]
+    facts = {"data_dir": f"{tmp_path}/data", "slots": sections, "audit": AuditSettings()}
+    assert places.roots(cast("Config", SimpleNamespace(**facts))) == [f"{tmp_path.resolve()}/data/audit"]
+
+
+def test_the_log_is_looked_through_once_for_all_that_a_process_left(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = rings.create(place.root, StoreSettings())
+    words = ring.memory.cast("Q")
+    for number in range(1500):
+        raw = bytearray(events.pack(events.SIGN, b"chain", 7))
+        raw[:16] = (number + 1).to_bytes(8, "little") + (1 | events.CLOSED).to_bytes(8, "little")
+        start = rings.HEADER + number * events.ENTRY_SIZE
+        ring.memory[start : start + events.ENTRY_SIZE] = raw
+    words[128 // 8] = 1500
+    looked: list[bytes] = []
+    monkeypatch.setattr(Chain, "lines_with", lambda self, wanted, since: looked.append(wanted) or [])
+    chain = Chain(place, AuditSettings(), StoreSettings())
+    assert drain.move(ring, lambda name: chain, dead=True, durable=True) == 1500
+    chain.close()
+    words.release()
+    ring.forsake()
+    assert len(looked) == 1 and verify(place).sound

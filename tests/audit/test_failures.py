@@ -118,3 +118,31 @@ print(tried(p11, "C_DestroyObject", session, key), tried(p11, "C_DestroyObject",
 """
     )
     assert out.split() == ["CKR_DEVICE_ERROR", "CKR_OK", "CKR_OBJECT_HANDLE_INVALID"]
+
+
+def test_uses_are_recorded_again_when_the_audit_can_be_written_again(token: World) -> None:
+    """What was decided while nothing could be recorded is not remembered as what nobody records."""
+    place = token.directory / "kept"
+    place.write_text("no directory")
+    token.configure(f'directory = "{place}"\nkey_use = "each"\non_failure = "open"')
+    token.run(
+        TRY
+        + f"""
+session, key = ready()
+for _ in range(3):
+    sign(session, key)
+os.unlink({str(place)!r})
+time.sleep(1.2)  # longer than until the next try
+for _ in range(5):
+    sign(session, key)
+p11("C_Finalize", None)
+"""
+    )
+    assert len(token.records("--event", "sign")) >= 4  # the first one finds out
+
+
+def test_the_error_says_what_to_set(token: World) -> None:
+    (token.directory / "file").write_text("no directory")
+    token.configure(f'directory = "{token.directory}/file/audit"')
+    token.run(TRY + "print(tried(ready))")
+    assert "set directory in [audit]" in token.log.read_text()

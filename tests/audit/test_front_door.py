@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,6 +185,21 @@ def test_a_log_that_was_removed_is_missed(token: World) -> None:
     report = token.audit("verify", code=1)
     (log,) = [log for log in report["logs"] if log["chain"] == serial]
     assert not report["sound"] and [finding["kind"] for finding in log["findings"]] == ["cut"]
+
+
+def test_a_log_that_has_lost_its_head_is_taken_for_good_by_a_checkpoint_only(token: World) -> None:
+    token.run("session, key = ready()\nsign(session, key)")
+    (head,) = token.data.glob("tokens/*/audit.head")
+    head.unlink()
+    token.run("session, key = ready()\nsign(session, key)")
+    report = token.audit("verify", "--token", head.parent.name, code=1)
+    assert [finding["kind"] for finding in report["logs"][0]["findings"]] == ["lost head"]
+    file = token.directory / "kept"
+    command = [sys.executable, "-m", "ferrohsm.cli", "audit", "checkpoint", "--token", head.parent.name]
+    places: dict[str, Any] = {"env": token.environment, "cwd": token.directory, "capture_output": True}
+    assert b"not sound" in subprocess.run(command, check=False, **places).stderr
+    subprocess.run([*command, "--accept-lost-head", "--output", str(file)], check=True, **places)
+    assert token.audit("verify", "--token", head.parent.name, "--checkpoint", str(file))["sound"]
 
 
 def test_a_deleted_token_leaves_a_record(token: World) -> None:
