@@ -266,6 +266,8 @@ def implied(object_class: int, row: Row) -> Attributes:
     attributes: Attributes = {ck.CKA_CLASS: ulong(object_class)}
     if row.produces is not None:
         attributes[ck.CKA_KEY_TYPE] = ulong(row.produces)
+    if row.type == ck.CKM_PBA_SHA1_WITH_SHA1_HMAC:
+        attributes[ck.CKA_VALUE_LEN] = ulong(row.max_key)
     return attributes
 
 

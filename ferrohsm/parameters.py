@@ -51,6 +51,7 @@ class ParameterKind:
     IKE1_PRF = "ike1_prf"  # CK_IKE1_PRF_DERIVE_PARAMS
     IKE1_EXTENDED = "ike1_extended"  # CK_IKE1_EXTENDED_DERIVE_PARAMS
     IKE2_PRF_PLUS = "ike2_prf_plus"  # CK_IKE2_PRF_PLUS_DERIVE_PARAMS
+    PBE = "pbe"  # CK_PBE_PARAMS
     OTP = "otp"  # CK_OTP_PARAMS, may be absent
 
 
@@ -284,6 +285,19 @@ class IkeExpansion(NamedTuple):
     prf: int
     key: KeyReference | None
     data: bytes
+
+
+class Pbe(NamedTuple):
+    """CK_PBE_PARAMS: the engine may wipe `password`, and puts the initialization vector into `iv`."""
+
+    salt: bytes
+    iterations: int
+    password: bytearray
+    iv: bytearray
+
+    def __repr__(self) -> str:
+        """Return what is no secret."""
+        return f"<Pbe of {self.iterations} iterations>"
 
 
 class OtpParameters(NamedTuple):

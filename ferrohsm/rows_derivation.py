@@ -43,5 +43,20 @@ def rows() -> list[Row]:
         Row(ck.CKM_SP800_108_COUNTER_KDF, derive, prf, kind.SP800_108, *_BITS, "sp800_108"),
         Row(ck.CKM_SP800_108_FEEDBACK_KDF, derive, prf, kind.SP800_108_FEEDBACK, *_BITS, "sp800_108"),
         Row(ck.CKM_SP800_108_DOUBLE_PIPELINE_KDF, derive, prf, kind.SP800_108, *_BITS, "sp800_108"),
+        *_pkcs12(),
         Row(ck.CKM_PKCS5_PBKD2, Function.GENERATE, (), kind.PBKD2, *_SIZES, "pbkdf2"),
+    ]
+
+
+def _pkcs12() -> list[Row]:
+    """Return the derivations of PKCS#12, of SHA-1 and with keys of their time."""
+    made = (
+        (ck.CKM_PBE_SHA1_DES3_EDE_CBC, ck.CKK_DES3, 24),
+        (ck.CKM_PBE_SHA1_DES2_EDE_CBC, ck.CKK_DES2, 16),
+        (ck.CKM_PBA_SHA1_WITH_SHA1_HMAC, ck.CKK_GENERIC_SECRET, 20),
+    )
+    generate, kind = Function.GENERATE, ParameterKind.PBE
+    return [
+        Row(type, generate, (), kind, size, size, "pbe", "sha1", produces=key_type, weak=True)
+        for type, key_type, size in made
     ]

@@ -25,6 +25,7 @@ def rows() -> list[Row]:
         _parameters(ck.CKM_DH_PKCS_PARAMETER_GEN, ck.CKK_DH, _DH, "dh"),
         _pair(ck.CKM_DH_PKCS_KEY_PAIR_GEN, ck.CKK_DH, _DH, "dh"),
         Row(ck.CKM_DH_PKCS_DERIVE, derive, (ck.CKK_DH,), kind.BYTES, *_DH, "dh"),
+        _parameters(ck.CKM_X9_42_DH_PARAMETER_GEN, ck.CKK_X9_42_DH, _DSA, "dh"),
         _pair(ck.CKM_X9_42_DH_KEY_PAIR_GEN, ck.CKK_X9_42_DH, _DH, "dh"),
         Row(ck.CKM_X9_42_DH_DERIVE, derive, (ck.CKK_X9_42_DH,), kind.X9_42_DH, *_DH, "dh"),
     ]

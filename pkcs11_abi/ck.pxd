@@ -218,6 +218,16 @@ cdef extern from "pkcs11.h" nogil:
         CK_BYTE *pIV
         CK_ULONG ulAdditionalDerivedKeys
 
+    ctypedef struct CK_PBE_PARAMS:
+        CK_BYTE *pInitVector
+        CK_BYTE *pPassword
+        CK_ULONG ulPasswordLen
+        CK_BYTE *pSalt
+        CK_ULONG ulSaltLen
+        CK_ULONG ulIteration
+
+    CK_ULONG CKM_PBA_SHA1_WITH_SHA1_HMAC
+
     ctypedef struct CK_PKCS5_PBKD2_PARAMS2:
         CK_ULONG saltSource
         void *pSaltSourceData

@@ -13,14 +13,30 @@ cdef CK_RV C_GenerateKey(
 
 
 cdef CK_RV generate_key(Call *call) except *:
-    mechanism, session = read_mechanism(call.mechanism), core_session(call.session)
+    cdef CK_MECHANISM value = call.mechanism[0]
+    mechanism, session = read_mechanism(&value), core_session(call.session)
+    cdef CK_BYTE *vector = vector_of(&value, mechanism.parameter)
     template = read_template(call.template, call.count)
     work = core().generate_key(session, mechanism, template)
+    if vector != NULL:
+        return generate_with_vector(call, template, work, mechanism.parameter.iv, vector)
     if defers(call, mechanism.type):
         given = inputs(None, values_of(template))
         return put_off(call, "C_GenerateKey", GIVES_OBJECT, work, given, is_persistent(template))
     cdef CK_RV rv = hand_out(call, drive_with(call, template, work), call.made)
     return learn(call, CKF_GENERATE, mechanism, None, [template]) if rv == CKR_OK else rv
+
+
+cdef CK_RV generate_with_vector(Call *call, list template, object work, bytearray iv, CK_BYTE *vector) except *:
+    """Make a key of a password, at once, and write the vector that goes with it; without it there is no key."""
+    made = drive_with(call, template, work)
+    if len(iv) != 8:  # an adapter in another process cannot give it
+        drive(call, core().destroy_object(core_session(call.session), made))
+        raise errors.DeviceError()
+    cdef CK_RV rv = hand_out(call, made, call.made)
+    if rv == CKR_OK:
+        memcpy(vector, PyByteArray_AS_STRING(iv), 8)
+    return rv
 
 
 cdef list values_of(list template):

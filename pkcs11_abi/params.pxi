@@ -21,6 +21,7 @@ from ferrohsm.parameters import (
     Mechanism,
     OtpParameters,
     ParameterKind,
+    Pbe,
     Pbkd2,
     PrfData,
     RsaAesKeyWrap,
@@ -330,6 +331,24 @@ cdef object decode_pbkd2(const CK_BYTE *parameter, CK_ULONG length):
     return Pbkd2(salt, value.iterations, value.prf, secret(value.pPassword, password_length))
 
 
+cdef object decode_pbe(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_PBE_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    salt = inner(value.pSalt, value.ulSaltLen)
+    return Pbe(salt, value.ulIteration, secret(value.pPassword, value.ulPasswordLen), bytearray())
+
+
+cdef CK_BYTE *vector_of(const CK_MECHANISM *mechanism, object parameter) noexcept:
+    """Where the initialization vector of a password goes, NULL for nowhere."""
+    cdef CK_PBE_PARAMS value
+    if not isinstance(parameter, Pbe) or mechanism.mechanism == CKM_PBA_SHA1_WITH_SHA1_HMAC:
+        return NULL
+    memcpy(&value, mechanism.pParameter, sizeof(value))
+    return value.pInitVector
+
+
 cdef object decode_ecdh_aes_key_wrap(const CK_BYTE *parameter, CK_ULONG length):
     cdef CK_ECDH_AES_KEY_WRAP_PARAMS value
     if length != sizeof(value):
@@ -557,6 +576,7 @@ file_decoder(ParameterKind.IKE_PRF, decode_ike_prf)
 file_decoder(ParameterKind.IKE1_PRF, decode_ike1_prf)
 file_decoder(ParameterKind.IKE1_EXTENDED, decode_ike1_extended)
 file_decoder(ParameterKind.IKE2_PRF_PLUS, decode_ike2_prf_plus)
+file_decoder(ParameterKind.PBE, decode_pbe)
 file_decoder(ParameterKind.OTP, decode_otp)
 
 

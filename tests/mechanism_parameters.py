@@ -127,6 +127,11 @@ def pbkd2(password: bytes, salt: bytes, iterations: int, prf: int) -> Any:
     )
 
 
+def pbe(password: bytes, salt: bytes, iterations: int, iv: Any = None) -> Any:
+    """CK_PBE_PARAMS; `iv` is memory for 8 bytes."""
+    return structure(iv, password, len(password), salt, len(salt), iterations)
+
+
 def otp_parameters(*given: tuple[int, Any]) -> Any:
     """CK_OTP_PARAMS; None is a NULL pointer, a number a CK_ULONG."""
     return structure([piece(*pair) for pair in given] or None, len(given))

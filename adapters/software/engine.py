@@ -31,6 +31,7 @@ from ferrohsm.parameters import (
     Mechanism,
     OneTimePassword,
     ParameterKind,
+    Pbe,
     Pbkd2,
     RsaAesKeyWrap,
     RsaOaep,
@@ -136,6 +137,7 @@ _PARAMETERS: dict[str, tuple[tuple[type, ...], tuple[int, ...] | None]] = {
     ParameterKind.SP800_108: ((Sp800108,), None),
     ParameterKind.SP800_108_FEEDBACK: ((Sp800108,), None),
     ParameterKind.PBKD2: ((Pbkd2,), None),
+    ParameterKind.PBE: ((Pbe,), None),
     ParameterKind.ECDH_AES_KEY_WRAP: ((EcdhAesKeyWrap,), None),
     ParameterKind.SIGN_CONTEXT: ((SignContext, type(None)), None),
     ParameterKind.HASH_SIGN_CONTEXT: ((SignContext,), None),
@@ -320,6 +322,10 @@ class Engine:
             from ferrohsm_adapters.software import passwords
 
             return passwords.generate(mechanism, attributes)
+        if row.family == "pbe":
+            from ferrohsm_adapters.software import passwords
+
+            return passwords.generate_pkcs12(row, mechanism, attributes)
         from ferrohsm_adapters.software import secret
 
         return secret.generate(row, mechanism, attributes, self.kernels)

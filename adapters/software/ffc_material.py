@@ -234,7 +234,9 @@ def _parameters(key_type: int, p: int, q: int, g: int) -> Any:
 
 
 def generate_parameters(key_type: int, attributes: Attributes) -> Attributes:
-    """Return new domain parameters (``CKM_DSA_PARAMETER_GEN``, ``CKM_DH_PKCS_PARAMETER_GEN``).
+    """Return new domain parameters (``CKM_DSA_PARAMETER_GEN``, ``CKM_DH_PKCS_PARAMETER_GEN``, X9.42's).
+
+    Those of X9.42 are as those of DSA: a prime, a subprime of the group, and a generator of it.
 
     A safe prime of 2048 bits takes seconds to minutes to be found.
     """
@@ -245,8 +247,12 @@ def generate_parameters(key_type: int, attributes: Attributes) -> Attributes:
     least, most = KINDS[key_type].sizes
     if not least <= bits <= most or bits % 64:
         raise KeySizeRange
-    if key_type == ck.CKK_DSA:
+    if key_type in (ck.CKK_DSA, ck.CKK_X9_42_DH):
         from cryptography.hazmat.primitives.asymmetric import dsa
+
+        wanted = number(attributes, ck.CKA_SUBPRIME_BITS)
+        if wanted not in (None, 160 if bits < 2048 else 256):
+            raise KeySizeRange("the subprime has 160 bits, with primes of 2048 and more 256")
 
         try:
             found: Any = dsa.generate_parameters(bits).parameter_numbers()

@@ -1,11 +1,15 @@
-"""Keys of passwords: PBKDF2 (PKCS#11 3.2, "PKCS #5 PBKD2 key generation"; RFC 8018)."""
+"""Keys of passwords (PKCS#11 3.2, "PKCS #5 PBKD2 …", "PKCS #12 password-based …"; RFC 8018, RFC 7292).
+
+PKCS#12's is computed where the kernels lend it.
+"""
 
 from __future__ import annotations
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes
 from ferrohsm.errors import KeySizeRange, MechanismParamInvalid, TemplateIncomplete
-from ferrohsm.parameters import Mechanism, Pbkd2
+from ferrohsm.mechanisms import Row
+from ferrohsm.parameters import Mechanism, Pbe, Pbkd2
 from ferrohsm_adapters.software.hash_functions import HASH_FUNCTIONS
 from ferrohsm_adapters.software.material import (
     fixed_length,
@@ -54,3 +58,37 @@ def generate(mechanism: Mechanism, attributes: Attributes) -> Attributes:
     finally:
         wipe(parameter.password)
     return secret_attributes(key_type, with_parity(key_type, value), attributes)
+
+
+# What the derivation is for: the diversifiers of RFC 7292, appendix B.3.
+_KEY, _VECTOR, _MAC = 1, 2, 3
+_VECTOR_BYTES = 8
+
+
+def generate_pkcs12(row: Row, mechanism: Mechanism, attributes: Attributes) -> Attributes:
+    """Return the key that a password stands for in PKCS#12; the vector goes into the parameter.
+
+    The password is used as it is given: in PKCS#12 a BMPString with its two zero bytes.
+    """
+    from ferrohsm_adapters.software import _kernels
+
+    parameter: Pbe = mechanism.parameter
+    assert row.produces is not None
+    try:
+        if not 1 <= parameter.iterations <= MAX_ITERATIONS:
+            raise MechanismParamInvalid("no sensible count of iterations")
+        if not parameter.password and not parameter.salt:
+            raise MechanismParamInvalid("neither password nor salt")
+        if number(attributes, ck.CKA_VALUE_LEN) not in (None, row.max_key):
+            raise KeySizeRange
+        given = (parameter.password, parameter.salt)
+        value = bytearray(row.max_key)
+        is_mac = mechanism.type == ck.CKM_PBA_SHA1_WITH_SHA1_HMAC
+        _kernels.pkcs12_derive(*given, _MAC if is_mac else _KEY, parameter.iterations, value)
+        if not is_mac:
+            vector = bytearray(_VECTOR_BYTES)
+            _kernels.pkcs12_derive(*given, _VECTOR, parameter.iterations, vector)
+            parameter.iv[:] = vector
+    finally:
+        wipe(parameter.password)
+    return secret_attributes(row.produces, with_parity(row.produces, value), attributes)

@@ -328,6 +328,8 @@ class Exchange:
     def generates(self, row: Row) -> None:
         if row.object_class == ck.CKO_DOMAIN_PARAMETERS:
             self._generates_parameters(row)
+        elif row.family == "pbe":
+            self._generates_by_pkcs12(row)
         elif row.produces is None:
             self._generates_from_a_password(row)
         else:
@@ -338,6 +340,17 @@ class Exchange:
                 made = one.generate(one.how(row.type), pairs)
                 brought = other.secret(row.produces, one.value(made))
                 self._same_secret(row.produces, (one, made), (other, brought))
+
+    def _generates_by_pkcs12(self, row: Row) -> None:
+        """The same key and vector on both sides."""
+        for iterations in (1, 1000):
+            made = []
+            for side in (self.ours, self.theirs):
+                iv = ctypes.create_string_buffer(8)
+                how = side.how(row.type, parameters.pbe(b"\0p\0w\0\0", b"saltsalt", iterations, iv))
+                key = side.generate(how, [OPEN[0], OPEN[1], (ck.CKA_PRIVATE, False)])
+                made.append((side.value(key), iv.raw if row.produces != ck.CKK_GENERIC_SECRET else b""))
+            assert made[0] == made[1]
 
     def _same_secret(self, key_type: int, first: tuple[Side, int], second: tuple[Side, int]) -> None:
         """Use one key on both sides."""

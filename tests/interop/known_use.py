@@ -59,6 +59,7 @@ def good_parameter(side: Side, row: Row) -> Any:
         "sign_context": lambda: parameters.structure(ck.CKH_HEDGE_PREFERRED, b"c", 1),
         "tls_kdf": lambda: parameters.tls_kdf(b"EXPORTER", DATA[:32], DATA[32:], b"context"),
         "tls12_key_material": _key_material,
+        "pbe": lambda: parameters.pbe(b"\0p\0w\0\0", b"salt", 2),
         "otp": lambda: parameters.otp_parameters((ck.CK_OTP_COUNTER, bytes(8))),
     }
     if row.parameter in special:

@@ -23,6 +23,7 @@ REFUSED: dict[tuple[str, str, str], str] = {
     ("NSS", "CKM_SHA384_HMAC_GENERAL", "sign"): _GENERAL,
     ("NSS", "CKM_SHA512_HMAC_GENERAL", "sign"): _GENERAL,
     ("NSS", "CKM_AES_CMAC_GENERAL", "sign"): _GENERAL,
+    ("NSS", "CKM_PBE_SHA1_DES2_EDE_CBC", "generate"): "NSS 3.87 lists it and answers CKR_KEY_SIZE_RANGE",
     ("NSS", "CKM_HKDF_KEY_GEN", "generate"): "NSS 3.87 lists it and answers CKR_MECHANISM_INVALID",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import hmac
 from collections.abc import Callable
@@ -322,9 +323,68 @@ def generated_hotp(side: Side, row: Row) -> None:
     _check_passwords(side, ck.CKM_HOTP, handle, side.value(handle))
 
 
+def pkcs12(password: bytes, salt: bytes, purpose: int, iterations: int, length: int) -> bytes:
+    """Return what RFC 7292, appendix B.2, makes with SHA-1."""
+    block, out = 64, b""
+    mixed = b"".join((text * block)[: -(-len(text) // block) * block] for text in (salt, password))
+    while len(out) < length:
+        made = bytes((purpose,)) * block + mixed
+        for _ in range(iterations):
+            made = hashlib.sha1(made).digest()  # noqa: S324 - what PKCS#12 has
+        out += made
+        added = int.from_bytes((made * 4)[:block], "big") + 1
+        parts = [int.from_bytes(mixed[at : at + block], "big") for at in range(0, len(mixed), block)]
+        mixed = b"".join((part + added & (1 << 8 * block) - 1).to_bytes(block, "big") for part in parts)
+    return out[:length]
+
+
+def pkcs12_keys(side: Side, row: Row) -> None:
+    for password, salt, iterations in ((b"\0p\0w\0\0", b"saltsalt", 1), (bytes(range(100)), b"", 30)):
+        iv = ctypes.create_string_buffer(8)
+        how = side.how(row.type, parameters.pbe(password, salt, iterations, iv))
+        value = side.value(side.generate(how, [(ck.CKA_SENSITIVE, False), (ck.CKA_EXTRACTABLE, True)]))
+        expected = pkcs12(password, salt, 3 if row.produces == GENERIC else 1, iterations, row.max_key)
+        if row.produces == GENERIC:
+            assert (value, iv.raw) == (expected, bytes(8))
+            continue
+        assert [byte >> 1 for byte in value] == [byte >> 1 for byte in expected]  # the last is parity
+        assert iv.raw == pkcs12(password, salt, 2, iterations, 8)
+
+
+def _is_prime(number: int) -> bool:
+    """Return the answer of Miller and Rabin, to a few bases."""
+    odd, twos = number - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    for base in (2, 3, 5, 7, 11, 13, 17):
+        power = pow(base, odd, number)
+        if power in (1, number - 1):
+            continue
+        if not any((power := power * power % number) == number - 1 for _ in range(twos - 1)):
+            return False
+    return True
+
+
+def x9_42_parameters(side: Side, row: Row) -> None:
+    """A prime, a subprime of its group and a generator of that, which a pair is made of."""
+    pairs = [(ck.CKA_PRIME_BITS, 1024), (ck.CKA_SUBPRIME_BITS, 160), (ck.CKA_PRIVATE, False)]
+    made = side.generate(side.how(row.type), pairs)
+    types = (ck.CKA_PRIME, ck.CKA_SUBPRIME, ck.CKA_BASE)
+    p, q, g = (int.from_bytes(side.p11.get(side.session, made, type_), "big") for type_ in types)
+    assert (p.bit_length(), q.bit_length()) == (1024, 160)
+    assert _is_prime(p) and _is_prime(q) and (p - 1) % q == 0
+    assert 1 < g < p - 1 and pow(g, q, p) == 1
+    domain = [(type_, octets(number)) for type_, number in zip(types, (p, q, g), strict=True)]
+    open_ = [(ck.CKA_SENSITIVE, False), (ck.CKA_EXTRACTABLE, True)]
+    public, private = side.generate_pair(ck.CKM_X9_42_DH_KEY_PAIR_GEN, domain, open_)
+    value = side.p11.get(side.session, public, ck.CKA_VALUE)
+    assert pow(g, int.from_bytes(side.value(private), "big"), p) == int.from_bytes(value, "big")
+
+
 _FAMILIES: dict[str, dict[str, Callable[[Side, Row], None]]] = {
     "digest": {"digest": digests},
     "hotp": {"sign": one_time_passwords},
+    "pbe": {"generate": pkcs12_keys},
     "hmac": {"sign": macs},
     "hash_derive": {"derive": hash_keys},
     "hkdf": {"derive": hkdf_keys},
@@ -344,6 +404,8 @@ _TLS = {
 
 def cases(row: Row) -> dict[str, Callable[[Side, Row], None]]:
     """Return what is computed of a mechanism, by function."""
+    if row.type == ck.CKM_X9_42_DH_PARAMETER_GEN:
+        return {"generate": x9_42_parameters}
     if row.produces == ck.CKK_HOTP:
         return {"generate": generated_hotp}
     if row.family == "tls":

@@ -51,6 +51,8 @@ def _call(function: str, *arguments: Any, side: Side) -> str:
 
 def _generates(side: Side, how: Any, keys: tuple[int, int]) -> str:
     pairs = template(*usable(ck.CKK_AES), (ck.CKA_VALUE_LEN, 32))
+    if ROWS[how.mechanism].family == "pbe":  # which says what key it is
+        pairs = template(*OPEN)
     return _call("C_GenerateKey", how, pairs, len(pairs), ctypes.c_ulong(), side=side)
 
 

@@ -199,6 +199,7 @@ PARAMETERS: dict[str, Callable[[int], Any]] = {
     "ike1_extended": lambda length: parameters.ike_expansion(None, DATA),
     "ike2_prf_plus": lambda length: parameters.ike_expansion(None, DATA),
     "otp": lambda length: parameters.otp_parameters((ck.CK_OTP_COUNTER, bytes(8))),
+    "pbe": lambda length: parameters.pbe(b"\0p\0w\0\0", b"salt", 2),
     "pbkd2": lambda length: parameters.pbkd2(b"password", b"salt", 2, ck.CKP_PKCS5_PBKD2_HMAC_SHA256),
 }
 
@@ -307,11 +308,20 @@ def digests(workshop: Workshop, row: Row) -> None:
 
 def generates(workshop: Workshop, row: Row) -> None:
     if row.object_class == ck.CKO_DOMAIN_PARAMETERS:
-        made = workshop.secret(row.type, (ck.CKA_PRIME_BITS, 1024))
+        subprime = [(ck.CKA_SUBPRIME_BITS, 160)] if row.produces == ck.CKK_X9_42_DH else []
+        made = workshop.secret(row.type, (ck.CKA_PRIME_BITS, 1024), *subprime)
         object_class = workshop.p11.get(workshop.session, made, ck.CKA_CLASS)
         assert int.from_bytes(object_class, "little") == ck.CKO_DOMAIN_PARAMETERS
         assert len(workshop.p11.get(workshop.session, made, ck.CKA_PRIME)) == 128
         assert workshop.p11.get(workshop.session, made, ck.CKA_LOCAL) == b"\1"
+        return
+    if row.family == "pbe":
+        made = [
+            workshop.secret(row.type, OPEN, (ck.CKA_EXTRACTABLE, True), parameter=PARAMETERS["pbe"](0))
+            for _ in range(2)
+        ]
+        assert workshop.value(made[0]) == workshop.value(made[1])
+        assert len(workshop.value(made[0])) == row.max_key
         return
     if row.produces is None:
         pairs = [(ck.CKA_KEY_TYPE, ck.CKK_AES), (ck.CKA_VALUE_LEN, 32), OPEN, (ck.CKA_EXTRACTABLE, True)]
