@@ -289,13 +289,13 @@ class LoopThread:
 
     def owes(self) -> float:
         """Return the seconds since the loop last owed a sign of life, and ask for the next one."""
-        if not self.calls and not self._arrived and self._owed is None:
-            return 0.0
-        now = monotonic()
-        if self._owed is None:
-            self._owed = now
+        owed = self._owed  # the loop may pay at any moment
+        if owed is not None:
+            return monotonic() - owed
+        if self.calls or self._arrived:
+            self._owed = monotonic()
             self.post(self._pay)
-        return now - self._owed
+        return 0.0
 
     @property
     def exhausted(self) -> bool:

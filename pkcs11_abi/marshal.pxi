@@ -177,7 +177,8 @@ cdef const char *bytes_of(object value, CK_ULONG *length) except NULL:
     raise TypeError(f"the core gave {type(value).__name__} for bytes")
 
 
-cdef void wipe(bytearray value) noexcept:
+cdef void wipe(object value) noexcept:
+    """Overwrite a bytearray, of whatever kind."""
     ferro_wipe(PyByteArray_AS_STRING(value), len(value))
 
 
@@ -196,16 +197,22 @@ cdef object view_of(ferro_slot *slot, const CK_BYTE *data, CK_ULONG length):
     if length == 0:
         return memoryview(b"")
     if not slot.is_inline:
-        return memoryview(PyByteArray_FromStringAndSize(<const char *>data, <Py_ssize_t>length))
+        copy = Secret(length)
+        memcpy(PyByteArray_AS_STRING(copy), data, length)
+        return memoryview(copy)
     return PyMemoryView_FromMemory(<char *>data, <Py_ssize_t>length, PyBUF_READ)
 
 
 cdef object release_view(object view):
-    """End a view of `view_of`; a copy is wiped, it may have been a plaintext."""
-    copy = view.obj
-    view.release()
-    if isinstance(copy, bytearray):
-        wipe(copy)
+    """End a view of `view_of`. A copy may be a plaintext: it is overwritten when nobody has it any more.
+
+    That is now, unless an adapter whose call was given up is still at work on it.
+    """
+    try:
+        view.release()
+    except BufferError:
+        if not isinstance(view.obj, Secret):
+            raise
 
 
 cdef CK_RV put(Call *call, object value) except *:

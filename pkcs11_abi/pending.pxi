@@ -147,10 +147,7 @@ cdef class Inputs:
         self.values = []
         for view in (self.view, self.other):
             if view is not None:
-                try:
-                    release_view(view)
-                except BufferError:
-                    pass  # an engine holds on to a part of it: it ends with that
+                release_view(view)
         self.view = self.other = None
 
 

@@ -207,6 +207,7 @@ def key_material(
     ivs = (ctypes.create_string_buffer(64), ctypes.create_string_buffer(64))
     out = CkKeyMaterialOut(0, 0, 0, 0, ctypes.addressof(ivs[0]), ctypes.addressof(ivs[1]))
     made = CkKeyMaterial(*bits, 0, _randoms(client, server), ctypes.addressof(out), hash)
+    made.kept = out, ivs
     return made, out, ivs
 
 

@@ -15,7 +15,7 @@
 #include "sessions.h"
 #include "snapshots.h"
 
-enum { KEYS = 40, USERS = 3, SLOT = 7 };
+enum { KEYS = 40, USERS = 3, SLOT = 7, MOST_OWNED = 600 };
 
 #define CHECK(that)                                                            \
     do {                                                                       \
@@ -356,7 +356,16 @@ static void make_pair(CK_SESSION_HANDLE opened, unsigned random)
                     ferro_handle_kill(slot, private);
                 }
             } else if (random % 3 == 1) {
-                ferro_draft_destroy(slot, private);
+                CHECK(ferro_drafts_owned(session) <= 2 * MOST_OWNED);
+                if (ferro_draft_claim(slot, private) == 1) {
+                    CHECK(ferro_draft_claim(slot, private) <= 0); /* gone with the login, or taken */
+                    if (random % 5 == 0) {
+                        ferro_draft_unclaim(private);
+                        ferro_draft_claim(slot, private);
+                    }
+                    ferro_draft_destroy(slot, private);
+                    CHECK(ferro_draft_claim(slot, private) == 0);
+                }
             }
             if (random % 2)
                 ferro_draft_destroy(slot, public);

@@ -95,13 +95,15 @@ def test_another_call_in_the_session_is_told(slow: tuple[Cryptoki, int]) -> None
     waiting.end()
 
 
-def test_session_cancel_ends_the_call(slow: tuple[Cryptoki, int]) -> None:
+def test_session_cancel_ends_the_call(slow: tuple[Cryptoki, int], tmp_path: Path) -> None:
     p11, session = slow
     waiting = Waiting(p11, session)
     assert p11.rv("C_SessionCancel", session, ck.CKF_SIGN) == "CKR_OPERATION_CANCEL_FAILED"
     p11("C_SessionCancel", session, ck.CKF_DIGEST)
     assert waiting.end() == "CKR_FUNCTION_CANCELED"
     p11("C_DigestInit", session, mechanism(ck.CKM_SHA256))
+    log = tmp_path / "log"
+    assert not log.exists() or "nobody expected" not in log.read_text()
 
 
 def test_closing_the_session_ends_the_call(slow: tuple[Cryptoki, int]) -> None:

@@ -162,3 +162,12 @@ def test_several_threads_may_wait_for_one_call() -> None:
     assert waited == [True] * 3 and time.monotonic() - begun < 5.0
     assert call.outcome() == "done"
     loop.stop()
+
+
+def test_a_loop_that_pays_while_it_is_asked_owes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = LoopThread("prompt")
+    loop.calls.add(object())  # type: ignore[arg-type]
+    monkeypatch.setattr(loop, "post", lambda pay: pay())
+    assert [loop.owes(), loop.owes()] == [0.0, 0.0]
+    monkeypatch.setattr(loop, "post", lambda pay: None)
+    assert loop.owes() == 0.0 and loop.owes() >= 0.0
