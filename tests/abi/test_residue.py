@@ -145,12 +145,13 @@ for name, arguments, expected in (
     ("C_SignInit", (key,), "CKR_MECHANISM_INVALID"),
     ("C_WrapKey", (key, key, None, handle), "CKR_MECHANISM_INVALID"),
 ):
-    p11("C_GenerateRandom", session, memory, size)
+    with open("/dev/urandom", "rb", buffering=0) as source:
+        source.readinto(memory)
     backwards = bytes(reversed(memory[size - 16 :]))
     salt, prf = b"salt", ck.CKP_PKCS5_PBKD2_HMAC_SHA256
     parameter = parameters.structure(ck.CKZ_SALT_SPECIFIED, salt, 4, 2, prf, None, 0, memory, size)
     how = mechanism(ck.CKM_PKCS5_PBKD2, parameter)
-    assert found(backwards) == 1, "the search finds nothing"
+    assert found(backwards) > 0, "the search finds nothing"
     rv = p11.rv(name, session, how, *arguments)
     ctypes.memset(memory, 0, size)
     assert (rv, found(backwards)) == (expected, 0), (name, rv, found(backwards))
