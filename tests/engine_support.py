@@ -62,6 +62,9 @@ ENGINES = ["library"] if KERNELS is None else ["library", "kernels"]
 class Driver:
     """An engine with the calls of a session; `native` says that kernels are asked first."""
 
+    stride = 1
+    """Every record of a file is tried."""
+
     def __init__(self, native: bool = False) -> None:
         self.native = native
         self.engine = Engine(KERNELS if native else None)

@@ -5,8 +5,8 @@ python tools/gen_mechanism_table.py --check  # fail when it is stale
 
 What others have stands in tools/facts/peer-mechanisms.json, as ``C_GetMechanismList`` of the module told it,
 or its sources where it could not be installed; where known answers come from in
-tools/facts/known-answers.json; with whom each was exchanged in both directions in
-tools/facts/both-directions.json, which tests/interop compares with what it did.
+tools/facts/known-answers.json, which tests/vectors compares with what ran; with whom each was exchanged in
+both directions in tools/facts/both-directions.json, which tests/interop compares with what it did.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ the library's code borrows an algorithm. Every line is exercised by
 `tests/mechanisms/test_every_mechanism.py` through the C functions. "Both ways with" names independent code
 with which it was exchanged in both directions: what this module makes the other accepts, and the other way
 round (`tests/interop`; "Python" is its hashlib, hmac and integers). "Known answers" names published ones that
-are run besides. Both columns are made of what the tests record and compare. Conditions and limits are in
-[mechanisms.md](mechanisms.md).
+are run through the C functions besides (`tests/vectors`). Both columns are made of what the tests record and
+compare. Conditions and limits are in [mechanisms.md](mechanisms.md).
 
 {both} have a peer to exchange with, {known} have published known answers, {neither} have neither.
 

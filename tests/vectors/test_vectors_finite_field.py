@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -34,7 +35,8 @@ def group(record: dict[str, str], subprime: bool = True) -> dict[str, bytes]:
 def test_dsa(driver: Driver) -> None:
     """NIST CAVP, FIPS 186-3 SigVer: signatures of all sizes and hashes, good and altered."""
     results = {"P": 0, "F": 0}
-    for record in records(ROOT / "DSA" / "FIPS_186-3" / "SigVer.rsp", "Msg"):
+    # A stride of 7 comes by all kinds of results, of which there are five.
+    for record in islice(records(ROOT / "DSA" / "FIPS_186-3" / "SigVer.rsp", "Msg"), 0, None, driver.stride):
         name = record["section"].rpartition(" ")[2].replace("-", "")
         mechanism = Mechanism(int(getattr(ck, f"CKM_DSA_{name}")))
         try:
@@ -54,7 +56,7 @@ def test_dsa(driver: Driver) -> None:
         else:
             with pytest.raises(errors.SignatureInvalid):
                 step(operation.verify(data, memoryview(signature)))
-    assert min(results.values()) > 50
+    assert min(results.values()) > 50 // driver.stride
 
 
 def test_dsa_keys_fit(driver: Driver) -> None:

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
+from abi_driver import AbiDriver
 from engine_support import POSTQUANTUM, Driver, private_template, secret_template, step, ulong
 from vector_files import records, root
 
@@ -202,6 +203,8 @@ def test_a_key_without_a_seed(driver: Driver, pair: tuple[Key, Key]) -> None:
     if not POSTQUANTUM:
         with pytest.raises(errors.TemplateIncomplete):
             driver.bring_in(attributes)
+    if isinstance(driver, AbiDriver):  # which makes no object that is not complete
+        return
     private = driver.key(attributes)  # as a token has it that another build has written
     with pytest.raises(errors.KeyFunctionNotPermitted):
         driver.sign(ck.CKM_ML_DSA, private, b"data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_counter(driver: Driver, path: Path) -> None:
 def test_gcm(driver: Driver, path: Path) -> None:
     """NIST CAVP, GCMVS; IVs shorter than 8 bytes are refused."""
     right = wrong = refused = 0
-    for record in records(path, "Count"):
+    for record in islice(records(path, "Count"), 0, None, driver.stride):
         key = driver.aes(bytes.fromhex(record["Key"]))
         iv, aad = bytes.fromhex(record["IV"]), bytes.fromhex(record["AAD"])
         cipher = bytes.fromhex(record["CT"] + record["Tag"])
@@ -71,8 +72,7 @@ def test_gcm(driver: Driver, path: Path) -> None:
             assert driver.decrypt(ck.CKM_AES_GCM, key, cipher, parameter) == plain
             assert driver.encrypt(ck.CKM_AES_GCM, key, plain, parameter) == cipher
             right += 1
-    assert right > 1000
-    assert refused > 1000
+    assert min(right, refused) > 1000 // driver.stride
     assert bool(wrong) == ("Decrypt" in path.name)
 
 
