@@ -10,20 +10,15 @@ from pathlib import Path
 
 import pytest
 from bench import Bench, initialize_token
+from configurations import QUICK
 from cryptoki import SEEN, Cryptoki
 
-CONFIGURATION = """\
-data_dir = "{data}"
+CONFIGURATION = f"""\
+data_dir = "{{data}}"
 
-[pin]
-delay = 0
-
-[kdf]
-memory_kib = 7168
-passes = 1
-
+{QUICK}
 [log]
-target = "{log}"
+target = "{{log}}"
 level = "warning"
 """
 

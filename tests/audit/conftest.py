@@ -11,24 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from configurations import QUICK
 
 ABI = Path(__file__).resolve().parents[1] / "abi"
 
-CONFIGURATION = """\
-data_dir = "{data}"
+CONFIGURATION = f"""\
+data_dir = "{{data}}"
 
-[pin]
-delay = 0
-
-[kdf]
-memory_kib = 7168
-passes = 1
-
+{QUICK}
 [log]
-target = "{log}"
+target = "{{log}}"
 
 [audit]
-{audit}
+{{audit}}
 """
 
 START = """\
