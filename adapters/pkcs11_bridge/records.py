@@ -160,6 +160,9 @@ class Records:
             return record.handle
         found = self._found(record, session)
         with self._lock:
+            # What its handle was may be another object's now.
+            if self._by_handle.get(record.handle) is record:
+                del self._by_handle[record.handle]
             record.handle, record.epoch = found, self._connection.epoch
             self._by_handle[found] = record
         return found

@@ -105,8 +105,10 @@ class TpmStore:
         if user == ck.CKU_USER and os.path.exists(file + _NEXT):
             try:
                 await self._use_sealed(user, pin, file + _NEXT, use)
-            except PinIncorrect:
-                pass  # it is the PIN from before, or wrong
+            except (PinIncorrect, UserPinNotInitialized):
+                # It is the PIN from before, or wrong, or another process has just ended what was half made.
+                if not os.path.exists(file):
+                    raise
             else:
                 self._promote(file)
                 return

@@ -155,3 +155,20 @@ def test_one_of_two_pins_opens_the_token_whenever_init_pin_is_killed(tmp_path: P
         threads.stop()
 
     asyncio.run(main())
+
+
+def test_a_wrong_pin_is_a_wrong_pin_also_after_the_first_init_pin_was_killed(tmp_path: Path) -> None:
+    async def main() -> None:
+        inner, threads = Inner(), workers.Workers("tpm")
+        parts: Any = (inner, Sealing(), threads, str(tmp_path), Config())
+        store = TpmStore(*parts)
+        os.mkdir(tmp_path / "sealed")
+        inner.killed = "after"
+        with pytest.raises(KeyboardInterrupt):
+            await store.init_pin(bytearray(b"first"))
+        with pytest.raises(PinIncorrect):
+            await store.login(ck.CKU_USER, bytearray(b"wrong"))
+        await store.login(ck.CKU_USER, bytearray(b"first"))
+        threads.stop()
+
+    asyncio.run(main())
