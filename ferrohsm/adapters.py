@@ -453,6 +453,16 @@ class SharedGeneration(Protocol):
         """
 
 
+class NativeSearch(Protocol):
+    """What a store offers beside `SharedGeneration` when objects are found in it without Python."""
+
+    def finder(self) -> object | None:
+        """Return a capsule of ``ferrohsm_finder.h``, the same one for the same finder; None: not now."""
+
+    def look(self) -> None:
+        """Notice that the token's files were replaced; called from time to time."""
+
+
 class SharedLogin(Protocol):
     """What a store offers beside `HardwareKeyStore` when others may make its token anew."""
 

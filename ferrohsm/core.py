@@ -150,6 +150,21 @@ class Core:
         words = getattr(token.slot.store, "generation_words", None)
         return token, kernel and kernel(), words and words()
 
+    def look(self, slot_id: int) -> None:
+        """Have the slot's store notice what nothing in shared memory tells."""
+        look = getattr(self.token(slot_id).slot.store, "look", None)
+        if look is not None:
+            look()
+
+    def finder(self, slot_id: int) -> object | None:
+        """Return what finds all the slot's objects by name without Python, None while nothing does.
+
+        A store does not know session objects.
+        """
+        token = self.token(slot_id)
+        finder = getattr(token.slot.store, "finder", None)
+        return None if finder is None or token.objects.has_session_objects() else finder()
+
     async def token_info(self, slot_id: int) -> TokenInfo:
         """Describe the token (``C_GetTokenInfo``)."""
         info = await self.token(slot_id).info()

@@ -248,6 +248,10 @@ class ObjectRegistry:
             raise
         self._token.audit.tell_known(session, attributes)
 
+    def has_session_objects(self) -> bool:
+        """Say whether there is any session object, of whichever session."""
+        return bool(self._session_objects)
+
     def is_here(self, oid: int) -> bool:
         """Say whether there is such a session object."""
         return oid in self._session_objects

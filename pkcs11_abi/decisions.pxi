@@ -8,12 +8,13 @@ cdef class Behind:
     cdef object token
     cdef object kernel
     cdef object words
+    cdef object finder
 
 
 cdef dict BEHIND = {}
 """By the slot's id. A thread may be reading a generation without Python's lock, so what was replaced is kept, too."""
 
-cdef list LEFT = []
+cdef list LEFT = []  # of what was behind
 
 
 cdef object look_behind(CK_SLOT_ID slot_id, bint present):
@@ -27,6 +28,7 @@ cdef object look_behind(CK_SLOT_ID slot_id, bint present):
         return
     now = Behind.__new__(Behind)
     now.slot, now.token, now.kernel, now.words = slot, token, kernel, words
+    ferro_slot_finds_with(slot, NULL)
     ferro_slot_behind(slot, kernel_of(kernel), words_of(words))
     if known is not None:
         LEFT.append(known)
@@ -35,6 +37,30 @@ cdef object look_behind(CK_SLOT_ID slot_id, bint present):
             ferro_handles_kill_slot(slot_id)
         ferro_sessions_forget_slot(slot)
     BEHIND[slot_id] = now
+
+
+cdef enum:
+    SEARCHES = 3  # by way of the core, before a finder opens the store's file for itself
+
+
+cdef object find_without(ferro_slot *slot, unsigned long long births):
+    """After a search by way of the core: see that the next one need not take it, if somebody searches much."""
+    cdef Behind known = BEHIND.get(slot.id)
+    if known is None:
+        return
+    slot.asked += 1
+    if slot.asked < SEARCHES:
+        return
+    finder = core().finder(slot.id)
+    if finder is None:
+        return
+    ferro_slot_was_bare(slot, births)
+    if finder is known.finder:
+        return
+    if known.finder is not None:
+        LEFT.append(known.finder)  # a thread may be searching with it
+    known.finder = finder
+    ferro_slot_finds_with(slot, <ferro_finder *>PyCapsule_GetPointer(finder, FERRO_FINDER_CAPSULE))
 
 
 cdef const ferro_kernel *kernel_of(object capsule) except? NULL:
@@ -56,6 +82,7 @@ cdef void leave_behind():
     """C_Finalize: no call is in progress, so nobody reads what is behind the slots any more."""
     cdef Behind known
     for known in BEHIND.values():
+        ferro_slot_finds_with(known.slot, NULL)
         ferro_slot_behind(known.slot, NULL, NULL)
     BEHIND.clear()
     LEFT.clear()

@@ -249,6 +249,8 @@ cdef CK_RV quick_find_init(Call *call) noexcept nogil:
         return FERRO_ASK
     found = ferro_finds_read(call.slot, &wanted)
     if found == NULL:
+        found = ferro_finds_search(call.slot, &wanted)
+    if found == NULL:
         return FERRO_ASK
     search.object = found
     search.kind = FERRO_FOUND
@@ -259,13 +261,18 @@ cdef CK_RV find_objects_init(Call *call) except *:
     cdef ferro_operation *search = &call.session.operations[FERRO_FIND]
     cdef ferro_find_moment before
     cdef ferro_wanted wanted
+    cdef CK_RV rv
     session = core_session(call.session)
     if not call.slot.is_inline or not flat(call, &wanted):
         template = read_template(call.template, call.count)
         bring_in_all(call.slot)
         start(search, drive_with(call, template, core().find(session, template)))
         return CKR_OK
-    look_behind(call.slot.id, True)
+    look_again_at(call.slot)
+    with nogil:
+        rv = quick_find_init(call)
+    if rv == CKR_OK:
+        return CKR_OK  # it was only time to look at the store's files
     ferro_find_note(call.slot, &before)
     bring_in_all(call.slot)  # a draft that is made from here on moves the births
     found = drive(call, core().find_few(session, pairs_of(&wanted), FERRO_FOUND_MOST))
@@ -273,7 +280,18 @@ cdef CK_RV find_objects_init(Call *call) except *:
         keep_found(call, &wanted, &before, <list>found)
     else:
         start(search, found)
+    find_without(call.slot, before.births)
     return CKR_OK
+
+
+cdef object look_again_at(ferro_slot *slot):
+    """Have the core see whether the store's files are still what is behind the slot."""
+    if not ferro_slot_looked(slot):
+        core().look(slot.id)
+        look_behind(slot.id, True)
+        ferro_slot_look(slot)
+    else:
+        look_behind(slot.id, True)
 
 
 cdef object keep_found(Call *call, ferro_wanted *wanted, ferro_find_moment *before, list objects):

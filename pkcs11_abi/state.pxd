@@ -13,9 +13,14 @@ cdef extern from "wipe.h" nogil:
 cdef extern from "peek.h" nogil:
     int ferro_peek(CK_ULONG address, CK_ULONG *value)
 
+cdef extern from "ferrohsm_finder.h" nogil:
+    const char *FERRO_FINDER_CAPSULE
+
+    ctypedef struct ferro_finder:
+        pass
+
 cdef extern from "ferrohsm_kernel.h" nogil:
     const char *FERRO_KERNEL_CAPSULE
-
     ctypedef struct ferro_kernel_key:
         pass
     ctypedef struct ferro_kernel_op:
@@ -121,6 +126,7 @@ cdef extern from "slots.h" nogil:
 
     ctypedef struct ferro_slot:
         CK_SLOT_ID id
+        unsigned asked
         CK_FLAGS flags
         CK_UTF8CHAR description[64]
         CK_UTF8CHAR manufacturer[32]
@@ -151,6 +157,10 @@ cdef extern from "slots.h" nogil:
     void ferro_slot_born(ferro_slot *slot)
     const ferro_kernel *ferro_slot_kernel(ferro_slot *slot)
     int ferro_slot_settled(ferro_slot *slot, unsigned long long *number)
+    void ferro_slot_look(ferro_slot *slot)
+    int ferro_slot_looked(ferro_slot *slot)
+    void ferro_slot_was_bare(ferro_slot *slot, unsigned long long births)
+    void ferro_slot_finds_with(ferro_slot *slot, ferro_finder *finder)
     void ferro_slot_behind(ferro_slot *slot, const ferro_kernel *kernel, const void *words)
     CK_RV ferro_slots_update(const ferro_slot_view *views, CK_ULONG count, int tell)
     CK_RV ferro_slots_list(int with_token, CK_SLOT_ID *ids, CK_ULONG *count)
@@ -262,6 +272,7 @@ cdef extern from "finds.h" nogil:
 
     ctypedef struct ferro_find_moment:
         unsigned long long stamp
+        unsigned long long births
 
     int ferro_wanted_add(ferro_wanted *wanted, CK_ATTRIBUTE_TYPE type, const void *value, size_t length)
     int ferro_wanted_next(
@@ -271,6 +282,7 @@ cdef extern from "finds.h" nogil:
     CK_ULONG ferro_found_take(ferro_found *found, CK_OBJECT_HANDLE *out, CK_ULONG room)
     void ferro_find_note(ferro_slot *slot, ferro_find_moment *moment)
     ferro_found *ferro_finds_read(ferro_slot *slot, const ferro_wanted *wanted)
+    ferro_found *ferro_finds_search(ferro_slot *slot, const ferro_wanted *wanted)
     void ferro_finds_keep(
         ferro_slot *slot, const ferro_wanted *wanted, const ferro_found *found, const ferro_find_moment *before
     )

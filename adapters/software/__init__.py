@@ -85,7 +85,7 @@ class Adapter:
 
         if self._kernels is not None:
             engine.use(self._kernels.mac_into)
-        self.directory = TokenDirectory(path, self.section.config)
+        self.directory = TokenDirectory(path, self.section.config, getattr(self._kernels, "Finder", None))
         offer_free = bool(self.section.options.get("free_slot", True))
         self._slots = TokenSlots(self.directory, offer_free, self._slot)
 

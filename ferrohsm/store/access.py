@@ -23,6 +23,7 @@ from ferrohsm.errors import (
 )
 from ferrohsm.store import files, pins
 from ferrohsm.store.database import Database, Records, Transaction
+from ferrohsm.store.finding import Finding, MakeFinder
 from ferrohsm.store.index import Chain
 from ferrohsm.store.sealing import KEY_SIZE, PrivateKeys, PublicKeys, wipe
 from ferrohsm.typed import TYPE_CHECKING, Callable, Iterator, NamedTuple, contextmanager
@@ -69,13 +70,19 @@ class Access:
     """A token that is opened and logged in to; `claim` makes its directory when there is none yet."""
 
     def __init__(
-        self, path: str, serial: str, config: Config, claim: Callable[[Access, bytearray, str], None]
+        self,
+        path: str,
+        serial: str,
+        config: Config,
+        claim: Callable[[Access, bytearray, str], None],
+        finder: MakeFinder | None = None,
     ) -> None:
         self.path = path
         self.serial = serial
         self._name = serial.encode().ljust(16, b"\0")
         self._config = config
         self._claim = claim
+        self._finding = Finding(finder, self._name)
         self._lock = allocate_lock()
         self._database: Database | None = None
         self._public: PublicKeys | None = None
@@ -262,6 +269,8 @@ class Access:
             with self._login_lock:
                 if keys is None:
                     self._officer = proof.incarnation, bytearray(proof.master)
+                else:
+                    self._finding.log_in(proof.incarnation, proof.master)
                 self._private = keys
         finally:
             wipe(proof.master)
@@ -412,6 +421,7 @@ class Access:
         with self._login_lock:
             keys, self._private = self._private, None
             officer, self._officer = self._officer, None
+            self._finding.log_out()
             if officer is not None:
                 wipe(officer[1])
         if keys is not None:

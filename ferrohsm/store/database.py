@@ -21,7 +21,10 @@ from ferrohsm.store import files, schema
 from ferrohsm.store.generation import Generation
 from ferrohsm.store.sealing import PublicKeys, mac
 from ferrohsm.store.sqlite import sqlite3
-from ferrohsm.typed import Callable, Iterator, TypeVar, contextmanager
+from ferrohsm.typed import TYPE_CHECKING, Callable, Iterator, TypeVar, contextmanager
+
+if TYPE_CHECKING:
+    from ferrohsm.store.finding import Finding
 
 T = TypeVar("T")
 
@@ -133,6 +136,7 @@ class Database:
         "_serial",
         "_used",
         "_writer",
+        "finding",
         "path",
     )
 
@@ -153,6 +157,8 @@ class Database:
         self._mode = ""
         self._generation = Generation(os.path.join(directory, "generation"), place)
         self._generation.open()
+        # What finds without Python, once it has the file open.
+        self.finding: Finding | None = None
         number = id(self)
         _databases[number] = ref(self, lambda _: _databases.pop(number, None))
 
@@ -179,6 +185,11 @@ class Database:
     def current(self) -> bool:
         """Say whether the file that was opened is still the token's: it may have been deleted or replaced."""
         return files.identity(self.path) == self._identity
+
+    def look(self) -> None:
+        """Map the generation's file anew if it is another by now."""
+        if not self._generation.current():
+            self._generation.open()
 
     def settled(self) -> int | None:
         """Return the number of the last commit if shared memory tells it, None if the file must be asked."""
@@ -281,6 +292,23 @@ class Database:
         """Keep what was borrowed for the next call if it is `sound`, else close it."""
         self._give(db, sound)
 
+    def lend(self, open_elsewhere: Callable[[str], bool]) -> bool:
+        """Have the file opened by a connection that is not Python's, and say whether it was.
+
+        It is closed with the idle ones, by `finding`. On a medium without locks nobody else may open it.
+        """
+        self._own()
+        with self._lock:
+            if self._forking or self._pid == -1 or self._mode not in ("rw", "ro"):
+                return False
+            self._used += 1  # a fork waits until it is open, and closes it
+        try:
+            usable = self._identity not in _tainted and self.current()
+            return usable and open_elsewhere(schema.uri(self.path, self._mode))
+        finally:
+            with self._lock:
+                self._used -= 1
+
     def open(self) -> None:
         """Open the file once, migrate it if it is older, and see that it is ours."""
         db = self._take()
@@ -309,6 +337,8 @@ class Database:
             idle, self._idle = self._idle, []
         for db in idle:
             db.close()
+        if self.finding is not None:
+            self.finding.close()
 
     def generation_words(self) -> memoryview | None:
         """Return the generation's words, see `ferrohsm.adapters.SharedGeneration`."""
@@ -433,9 +463,12 @@ class Database:
         self._forking = False
 
     def _in_child(self) -> None:
-        if self._used or self._idle:
+        if self._used or self._idle or (self.finding is not None and self.finding.is_open):
             _tainted.add(self._identity)
         _abandoned.append((self._idle, self._generation))
+        if self.finding is not None:
+            self.finding.abandon()
+            self.finding = None
         self._lock = allocate_lock()
         self._writer = allocate_lock()
         self._idle = []

@@ -22,6 +22,7 @@ from ferrohsm.typed import TYPE_CHECKING, Any, Callable
 
 if TYPE_CHECKING:
     from ferrohsm.config import Config
+    from ferrohsm.store.finding import MakeFinder
 
 SERIAL_LENGTH = 16
 _DIGITS = frozenset("0123456789abcdef")
@@ -77,7 +78,8 @@ class TokenSlots:
 class TokenDirectory:
     """The tokens under one data directory. A token that stays is the same object at every listing."""
 
-    def __init__(self, path: str, config: Config) -> None:
+    def __init__(self, path: str, config: Config, finder: MakeFinder | None = None) -> None:
+        self._finder = finder
         self.data_dir = path
         self.path = os.path.join(path, "tokens")
         self._config = config
@@ -285,7 +287,8 @@ class TokenDirectory:
     def _store(self, serial: str) -> TokenStore:
         store = self._stores.get(serial)
         if store is None:
-            made = TokenStore(os.path.join(self.path, serial), serial, self._config, self._claim)
+            path = os.path.join(self.path, serial)
+            made = TokenStore(path, serial, self._config, self._claim, self._finder)
             store = self._stores.setdefault(serial, made)  # another thread may list at the same moment
         return store
 

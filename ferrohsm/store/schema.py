@@ -32,7 +32,7 @@ TABLES = {
 }
 TABLES_1 = {**TABLES, "entry": "CREATE TABLE entry (key BLOB PRIMARY KEY) WITHOUT ROWID"}
 
-_PRAGMAS = (
+PRAGMAS = (
     "PRAGMA synchronous=FULL",
     "PRAGMA fullfsync=ON",  # macOS: a plain fsync leaves the data in the disk's cache
     "PRAGMA secure_delete=ON",
@@ -44,15 +44,17 @@ _PRAGMAS = (
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 
 
+def uri(path: str, mode: str) -> str:
+    """Return what SQLite calls a file that is there (`mode`: ``rw``, ``ro`` or ``immutable``)."""
+    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return f"file:{quoted}?mode=ro&immutable=1" if mode == "immutable" else f"file:{quoted}?mode={mode}"
+
+
 def connect(path: str, mode: str) -> sqlite3.Connection:
     """Open a file that is there (`mode`: ``rw``, ``ro`` or ``immutable``); the caller waits for locks."""
-    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    query = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
-    db = sqlite3.connect(
-        f"file:{quoted}?{query}", uri=True, timeout=0, isolation_level=None, check_same_thread=False
-    )
+    db = sqlite3.connect(uri(path, mode), uri=True, timeout=0, isolation_level=None, check_same_thread=False)
     try:
-        for pragma in _PRAGMAS:
+        for pragma in PRAGMAS:
             db.execute(pragma)
     except BaseException:
         db.close()

@@ -36,7 +36,7 @@ def wipe(buffer: bytearray) -> None:
     buffer[:] = bytes(len(buffer))
 
 
-def _subkey(master: bytearray, purpose: bytes) -> bytearray:
+def subkey(master: bytearray, purpose: bytes) -> bytearray:
     """Return one key of `master`, made in a buffer that can be wiped."""
     out = bytearray(KEY_SIZE)
     engine.expand_into(master, purpose, out)
@@ -60,7 +60,7 @@ def cipher_of(key: bytearray) -> AESGCM:
 
 
 def _cipher(master: bytearray) -> AESGCM:
-    return cipher_of(_subkey(master, b"ferrohsm seal"))
+    return cipher_of(subkey(master, b"ferrohsm seal"))
 
 
 def seal(cipher: AESGCM, plain: bytes | bytearray, bound: bytes | bytearray) -> bytes:
@@ -143,7 +143,7 @@ class PrivateKeys:
     def __init__(self, incarnation: bytes, master: bytearray) -> None:
         self.incarnation = incarnation
         self._cipher: AESGCM | None = _cipher(master)
-        self._index_key = _subkey(master, b"ferrohsm index")
+        self._index_key = subkey(master, b"ferrohsm index")
         self._lock = allocate_lock()
         self._users = 0
         self._closed = False

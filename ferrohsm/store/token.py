@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Template
-from ferrohsm.errors import DeviceError, ObjectHandleInvalid, UserNotLoggedIn
+from ferrohsm.errors import DeviceError, HsmError, ObjectHandleInvalid, UserNotLoggedIn
 from ferrohsm.store.access import Access
 from ferrohsm.store.database import Transaction
 from ferrohsm.store.encoding import decode, same
@@ -38,6 +38,25 @@ class TokenStore(Access):
         """Return the generation's words (`ferrohsm.adapters.SharedGeneration`), None while it is not open."""
         database = self._database
         return None if database is None else database.generation_words()
+
+    def finder(self) -> object | None:
+        """Return what finds by a name without Python (`NativeSearch`), None while nothing does."""
+        if not self.exists():
+            return None
+        try:
+            database, public = self._open()
+            return self._finding.ready(database, public)
+        except HsmError:
+            return None  # the search itself says what is the matter
+
+    def look(self) -> None:
+        """See whether the token's files are still the ones that are open."""
+        if self._database is None:
+            return
+        try:
+            self._open()[0].look()
+        except HsmError:
+            pass  # whatever is asked next says what is the matter
 
     async def create(self, attributes: Attributes) -> int:
         """Keep an object; it is on disk when this returns."""

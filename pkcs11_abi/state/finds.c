@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHARDS = 64, SETS = 32, WAYS = 4, LIFETIME_MS = 1000 };
+enum { GROUPS = 8, PARTS = 8, SHARDS = GROUPS * PARTS, SETS = 32, WAYS = 4 };
 
 typedef struct {
     CK_ATTRIBUTE_TYPE type;
@@ -16,7 +16,7 @@ typedef struct {
 /* The content is the template's bytes, then the handles. */
 typedef struct {
     ferro_slot *slot; /* NULL: free */
-    unsigned long long hash, expires;
+    unsigned long long hash;
     ferro_find_moment before;
     size_t bytes; /* of the template */
     CK_ULONG count;
@@ -119,7 +119,17 @@ static unsigned long long hash_of(const ferro_slot *slot, const ferro_wanted *wa
     return hash ^ hash >> 29;
 }
 
-static shard *shard_of(unsigned long long hash) { return &shards[hash % SHARDS]; }
+/* Threads that repeat the same search would hand one lock to and fro, which costs more than the search. So each keeps what
+ * it searched for in shards that it shares with few others. */
+static shard *shard_of(unsigned long long hash)
+{
+    static atomic_uint threads;
+    static _Thread_local unsigned group; /* and one, when it is known */
+
+    if (group == 0)
+        group = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) % GROUPS + 1;
+    return &shards[(group - 1) * PARTS + hash % PARTS];
+}
 
 static place *find(shard *part, const ferro_slot *slot, const ferro_wanted *wanted, unsigned long long hash)
 {
@@ -128,7 +138,7 @@ static place *find(shard *part, const ferro_slot *slot, const ferro_wanted *want
 
     if (part->sets == NULL)
         return NULL;
-    set = part->sets[hash / SHARDS % SETS];
+    set = part->sets[hash / PARTS % SETS];
     for (i = 0; i < WAYS; i++)
         if (set[i].hash == hash && set[i].slot == slot && set[i].bytes == wanted->used
             && memcmp(set[i].content, wanted->bytes, wanted->used) == 0)
@@ -143,7 +153,7 @@ static int good(const place *one)
 
     ferro_find_note(one->slot, &now);
     return now.settled && now.generation == one->before.generation && now.stamp == one->before.stamp
-           && now.births == one->before.births && ferro_coarse_time() < one->expires;
+           && now.births == one->before.births && ferro_slot_looked(one->slot);
 }
 
 ferro_found *ferro_finds_read(ferro_slot *slot, const ferro_wanted *wanted)
@@ -180,7 +190,7 @@ static void empty(place *one)
 /* A place in the search's set: free, or the one that was not used for the longest time. */
 static place *place_for(shard *part, unsigned long long hash)
 {
-    place *set = part->sets[hash / SHARDS % SETS];
+    place *set = part->sets[hash / PARTS % SETS];
     int i;
 
     for (i = 0; i < WAYS; i++)
@@ -219,7 +229,6 @@ void ferro_finds_keep(ferro_slot *slot, const ferro_wanted *wanted, const ferro_
             memcpy(content + wanted->used, found->handles, handles);
         one->slot = slot;
         one->hash = hash;
-        one->expires = ferro_coarse_time() + LIFETIME_MS;
         one->before = *before;
         one->bytes = wanted->used;
         one->count = found->count;

@@ -52,6 +52,10 @@ void ferro_find_note(ferro_slot *slot, ferro_find_moment *moment);
 /* Begin a search that is known. NULL: the core has to be asked. */
 ferro_found *ferro_finds_read(ferro_slot *slot, const ferro_wanted *wanted);
 
+/* Begin a search for a name that is not known, by the slot's finder, and keep what it finds. NULL: the core has to be
+ * asked. */
+ferro_found *ferro_finds_search(ferro_slot *slot, const ferro_wanted *wanted);
+
 /* Keep what was found after `before`. */
 void ferro_finds_keep(ferro_slot *slot, const ferro_wanted *wanted, const ferro_found *found,
                       const ferro_find_moment *before);

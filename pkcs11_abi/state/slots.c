@@ -1,9 +1,12 @@
 #include "slots.h"
+#include "decisions.h"
 #include "lock.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { LOOK_MS = 1000 }; /* between two looks at the store's files */
 
 static ferro_mutex mutex = FERRO_MUTEX_INIT;
 static ferro_condition changed = FERRO_CONDITION_INIT; /* somebody left a slot, or interrupt */
@@ -81,6 +84,25 @@ void ferro_slot_draft_born(ferro_slot *slot)
 }
 
 void ferro_slot_look_for_drafts(ferro_slot *slot) { atomic_fetch_add(&slot->searches, 1); }
+
+void ferro_slot_look(ferro_slot *slot)
+{
+    atomic_store_explicit(&slot->looked, ferro_coarse_time(), memory_order_release);
+}
+
+int ferro_slot_looked(ferro_slot *slot)
+{
+    unsigned long long looked = atomic_load_explicit(&slot->looked, memory_order_acquire);
+
+    return looked != 0 && ferro_coarse_time() < looked + LOOK_MS;
+}
+
+void ferro_slot_was_bare(ferro_slot *slot, unsigned long long births) { atomic_store(&slot->bare, births + 1); }
+
+void ferro_slot_finds_with(ferro_slot *slot, ferro_finder *finder)
+{
+    atomic_store_explicit(&slot->finder, finder, memory_order_release);
+}
 
 void ferro_slot_behind(ferro_slot *slot, const ferro_kernel *kernel, const void *words)
 {
@@ -433,6 +455,9 @@ void ferro_slots_reset(int forked)
         slot->sessions = slot->rw_sessions = 0;
         atomic_store(&slot->kernel, NULL);
         atomic_store(&slot->words, NULL);
+        atomic_store(&slot->finder, NULL);
+        atomic_store(&slot->looked, 0);
+        atomic_store(&slot->bare, 0);
         atomic_store(&slot->ring, NULL);
     }
     ferro_unlock(&mutex);

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "ferrohsm_finder.h"
 #include "ferrohsm_kernel.h"
 #include "pkcs11.h"
 #include "lock.h"
@@ -56,6 +57,13 @@ typedef struct ferro_slot {
      * the search that began last, and the last one after which they were moved. */
     _Atomic unsigned long long searches;
     _Atomic unsigned long long drafted;
+    /* What finds objects by their name without Python, or NULL. */
+    _Atomic(ferro_finder *) finder;
+    _Atomic unsigned asked;       /* searches by way of the core */
+    /* The births, and one, at which the core had no session object: the finder does not know of any. */
+    _Atomic unsigned long long bare;
+    /* When the core last looked whether the store's files are still the same, in milliseconds; 0: never. */
+    _Atomic unsigned long long looked;
 } ferro_slot;
 
 /* A slot as a scan found it. */
@@ -114,6 +122,17 @@ static inline int ferro_slot_settled(ferro_slot *slot, unsigned long long *numbe
 
 /* Move the stamp. */
 void ferro_slot_moved(ferro_slot *slot);
+
+/* The core has just looked at the store's files. For a second what is known of the store may be used: a file that was
+ * put in the place of another tells nobody. */
+void ferro_slot_look(ferro_slot *slot);
+int ferro_slot_looked(ferro_slot *slot);
+
+/* The core had no session object when the births were these. */
+void ferro_slot_was_bare(ferro_slot *slot, unsigned long long births);
+
+/* What finds without Python; it has to stay usable as long as calls may be in progress. */
+void ferro_slot_finds_with(ferro_slot *slot, ferro_finder *finder);
 
 /* What is behind a slot; moves the stamp if it is something else than before. */
 void ferro_slot_behind(ferro_slot *slot, const ferro_kernel *kernel, const void *words);

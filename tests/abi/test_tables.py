@@ -18,6 +18,7 @@ TABLES = (
     "handles.c",
     "lanes.c",
     "recipes.c",
+    "searching.c",
     "sessions.c",
     "slots.c",
     "snapshots.c",

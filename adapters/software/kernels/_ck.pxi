@@ -145,3 +145,27 @@ cdef extern from "kernel.h" nogil:
     void ferro_wipe(void *, size_t)
     void ferro_arena_read_status(ferro_arena_status *)
     void ferro_arena_require_lock(int)
+
+cdef extern from "finder.h" nogil:
+    const char *FERRO_FINDER_CAPSULE
+    int FERRO_FINDER_KEY, FERRO_FINDER_NAME
+
+    ctypedef struct ferro_finder:
+        pass
+    ctypedef struct ferro_sqlite:
+        pass
+
+    const ferro_sqlite *ferro_sqlite_find(const char *)
+    int ferro_sqlite_begin_proof()
+    int ferro_sqlite_end_proof()
+
+    ferro_finder *ferro_finder_make(const uint8_t *)
+    void ferro_finder_free(ferro_finder *)
+    CK_RV ferro_finder_open(
+        ferro_finder *, const ferro_sqlite *, const char *, const char *, const uint8_t *, const uint8_t **
+    )
+    void ferro_finder_close(ferro_finder *)
+    int ferro_finder_is_open(ferro_finder *)
+    CK_RV ferro_finder_log_in(ferro_finder *, const uint8_t *, const uint8_t *, const uint8_t *)
+    void ferro_finder_log_out(ferro_finder *)
+    void ferro_finder_abandon(ferro_finder *)

@@ -12,6 +12,7 @@ typedef SRWLOCK ferro_mutex;
 #define ferro_mutex_init(m) InitializeSRWLock(m)
 #define ferro_mutex_destroy(m) ((void)(m))
 #define ferro_mutex_lock(m) AcquireSRWLockExclusive(m)
+#define ferro_mutex_try_lock(m) (TryAcquireSRWLockExclusive(m) != 0)
 #define ferro_mutex_unlock(m) ReleaseSRWLockExclusive(m)
 #else
 #include <pthread.h>
@@ -20,6 +21,7 @@ typedef pthread_mutex_t ferro_mutex;
 #define ferro_mutex_init(m) ((void)pthread_mutex_init((m), NULL))
 #define ferro_mutex_destroy(m) ((void)pthread_mutex_destroy(m))
 #define ferro_mutex_lock(m) ((void)pthread_mutex_lock(m))
+#define ferro_mutex_try_lock(m) (pthread_mutex_trylock(m) == 0)
 #define ferro_mutex_unlock(m) ((void)pthread_mutex_unlock(m))
 #endif
 
@@ -44,6 +46,10 @@ struct ferro_thread_hook {
 };
 int ferro_thread_hook_make(ferro_thread_hook *hook, void (*ended)(void *));
 void ferro_thread_hook_set(ferro_thread_hook *hook, void *value);
+
+/* A library that the process has loaded already, and what it or one that it needs defines; NULL when there is none. */
+void *ferro_library_loaded(const char *path);
+void *ferro_library_symbol(void *library, const char *name);
 
 /* Run once around every fork() of the process; does nothing where there is no fork. */
 int ferro_around_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void));

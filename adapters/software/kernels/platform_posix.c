@@ -7,6 +7,7 @@
 
 #include "platform.h"
 
+#include <dlfcn.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -81,6 +82,10 @@ void ferro_thread_hook_set(ferro_thread_hook *hook, void *value)
     if (hook->ready)
         (void)pthread_setspecific(hook->key, value);
 }
+
+void *ferro_library_loaded(const char *path) { return dlopen(path, RTLD_LAZY | RTLD_NOLOAD); }
+
+void *ferro_library_symbol(void *library, const char *name) { return dlsym(library, name); }
 
 int ferro_around_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
 {

@@ -46,6 +46,20 @@ void ferro_thread_hook_set(ferro_thread_hook *hook, void *value)
         (void)FlsSetValue(hook->key, value);
 }
 
+/* GetProcAddress does not look into what a library needs: SQLite is not found, and Python searches. */
+void *ferro_library_loaded(const char *path)
+{
+    (void)path;
+    return NULL;
+}
+
+void *ferro_library_symbol(void *library, const char *name)
+{
+    (void)library;
+    (void)name;
+    return NULL;
+}
+
 int ferro_around_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
 {
     (void)prepare;
