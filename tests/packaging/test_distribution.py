@@ -26,6 +26,7 @@ if sys.platform.startswith("linux"):
 OTHERS = {
     "ferrohsm/py.typed",
     "ferrohsm_adapters/software/_kernels.pyi",
+    "pkcs11_abi/include/ferrohsm_finder.h",
     "pkcs11_abi/include/ferrohsm_kernel.h",
     "pkcs11_abi/include/pkcs11.h",
 }
