@@ -10,7 +10,7 @@ from ferrohsm.errors import HsmError
 from ferrohsm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ferrohsm.adapters import Adapter
     from ferrohsm.config import Config, SlotSection
@@ -152,19 +152,18 @@ def _factory(name: str) -> Callable[[SlotSection], Adapter]:
     raise UnknownAdapterError(name)
 
 
-def _entry_points() -> list[Any]:
-    """Return the entry points of our group, ours first.
+def _entry_points() -> Iterator[Any]:
+    """Give the entry points of our group, ours first; some may come twice.
 
-    A host that embeds us may not have our own directory on its path, so it is looked at by name.
+    A host that embeds us may not have our own directory on its path, so it is looked at by name. All others
+    are asked of the finders, one of which may have to look for further directories first
+    (`pkcs11_abi.start`).
     """
-    import sys
     from importlib.metadata import distributions
 
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    path = [own, *(entry for entry in sys.path if entry != own)]
-    return [
-        entry
-        for distribution in distributions(path=path)
-        for entry in distribution.entry_points
-        if entry.group == GROUP
-    ]
+    for find in (lambda: distributions(path=[own]), distributions):
+        for distribution in find():
+            for entry in distribution.entry_points:
+                if entry.group == GROUP:
+                    yield entry

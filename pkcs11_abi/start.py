@@ -91,39 +91,48 @@ class _Late:
 
         self.lock = RLock()
         self.run = False
+        self.added: list[str] = []
+        self.finders: list[Any] = []
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> object:
-        """Look for a package again, where `site` has added to the path."""
+        """Look for a package again, where `site` has added to the path, and by the finders that it has added.
+
+        The caller may have asked all others before `site` was run, here or by another thread.
+        """
         if path is not None:
             return None
-        added = self._added()
-        if not added:
-            return None
+        self._run_site()
         from importlib.machinery import PathFinder
 
-        return PathFinder.find_spec(name, added)
+        for finder in self.finders:
+            spec = finder.find_spec(name, None, target)
+            if spec is not None:
+                return spec
+        return PathFinder.find_spec(name, self.added) if self.added else None
 
     def find_distributions(self, context: Any) -> Any:
         """Return what is installed where `site` has added to the path (see `importlib.metadata`)."""
         if "path" in vars(context):
             return []
+        self._run_site()
         from importlib.metadata import DistributionFinder, MetadataPathFinder
 
         return MetadataPathFinder.find_distributions(
-            DistributionFinder.Context(name=context.name, path=self._added())
+            DistributionFinder.Context(name=context.name, path=self.added)
         )
 
-    def _added(self) -> list[str]:
-        """Run `site` unless it was run; return what it adds to the path, where others look by themselves."""
+    def _run_site(self) -> None:
+        """Run `site` unless it was run, and note what it adds."""
         with self.lock:
             if self.run:
-                return []
+                return
             self.run = True
             import site
 
-            before = set(sys.path)
+            before, finders = set(sys.path), list(sys.meta_path)
             site.main()
-            return [entry for entry in sys.path if entry not in before]
+            self.added = [entry for entry in sys.path if entry not in before]
+            self.finders = [finder for finder in sys.meta_path if finder not in finders]
 
 
 def prepare(site: str, hosted: int, before_fork: object, after_fork_parent: object) -> str:

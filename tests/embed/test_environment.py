@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,19 +96,42 @@ def adapter(section):
 """
 
 
+def write_plugin(folder: Path) -> None:
+    (folder / "plugin.py").write_text(PLUGIN)
+    (folder / "plugin-1.dist-info").mkdir()
+    metadata = "Metadata-Version: 2.1\nName: plugin\nVersion: 1\n"
+    (folder / "plugin-1.dist-info" / "METADATA").write_text(metadata)
+    (folder / "plugin-1.dist-info" / "entry_points.txt").write_text(
+        "[ferrohsm.adapters]\nplugin = plugin:adapter\n"
+    )
+
+
+def test_an_adapter_where_only_a_pth_file_leads(
+    run_host: Callable[..., Any], home: Any, module_path: Path, tmp_path: Path
+) -> None:
+    """As in a virtual environment that sees its parent's packages."""
+    venv.create(tmp_path / "env", symlinks=True, with_pip=False)
+    (folder,) = (tmp_path / "env").glob("lib/python*/site-packages")
+    for name in ("pkcs11_abi", "ferrohsm", "ferrohsm_adapters"):
+        shutil.copytree(module_path.parents[1] / name, folder / name)
+    copy_dependencies(folder)
+    far = tmp_path / "far"
+    far.mkdir()
+    (folder / "far.pth").write_text(f"{far}\n")
+    write_plugin(far)
+    file = tmp_path / "plugin.toml"
+    file.write_text('[slots.plugin]\nadapter = "plugin"\n')
+    home.module = Elsewhere(folder)
+    run_host("untouched", "plain", 2, environment={"FERROHSM_CONF": str(file)})
+
+
 @pytest.mark.parametrize("state", ["plain", "handlers", "ignored"])
 def test_the_process_is_left_alone_by_the_runtimes_thread(
     run_host: Callable[..., Any], home: Any, copied: Path, tmp_path: Path, state: str
 ) -> None:
     """An adapter that is not inline brings two threads with event loops, which take no signal of the host."""
     copy_dependencies(copied)
-    (copied / "plugin.py").write_text(PLUGIN)
-    (copied / "plugin-1.dist-info").mkdir()
-    metadata = "Metadata-Version: 2.1\nName: plugin\nVersion: 1\n"
-    (copied / "plugin-1.dist-info" / "METADATA").write_text(metadata)
-    (copied / "plugin-1.dist-info" / "entry_points.txt").write_text(
-        "[ferrohsm.adapters]\nplugin = plugin:adapter\n"
-    )
+    write_plugin(copied)
     file = tmp_path / "plugin.toml"
     file.write_text('[slots.plugin]\nadapter = "plugin"\n')
     run_host("untouched", state, 2, environment={"FERROHSM_CONF": str(file)})
@@ -217,3 +241,39 @@ except ImportError:
 assert sys.path == after
 """
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
+
+
+FINDER = """\
+import sys
+from importlib.machinery import PathFinder
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return PathFinder.find_spec(name, [FAR]) if path is None else None
+
+sys.meta_path.insert(0, Finder)
+"""
+
+
+def test_what_a_finder_of_site_finds_is_found_at_once(tmp_path: Path) -> None:
+    """Packages under work are often found by a finder that a ``.pth`` file puts in front of all others."""
+    far = tmp_path / "far"
+    far.mkdir()
+    (far / "far_away.py").write_text("")
+    venv.create(tmp_path / "env", symlinks=True, with_pip=False)
+    (folder,) = (tmp_path / "env").glob("lib/python*/site-packages")
+    (folder / "far_finder.py").write_text(FINDER.replace("FAR", repr(str(far))))
+    (folder / "far.pth").write_text("import far_finder\n")
+    code = f"""\
+import sys
+spec = {{}}
+exec(open({str(Path(pkcs11_abi.__file__).with_name("start.py"))!r}).read(), spec)
+late = spec["_Late"]()
+sys.meta_path.append(late)
+import far_away
+# Another thread has asked all others before this one had run `site`.
+assert late.find_spec("far_away") is not None and late.find_spec("far_finder") is not None
+assert late.find_spec("there_is_no_such_module") is None
+"""
+    subprocess.run([tmp_path / "env" / "bin" / "python", "-I", "-S", "-c", code], check=True)
