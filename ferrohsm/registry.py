@@ -159,11 +159,12 @@ def _entry_points() -> Iterator[Any]:
     are asked of the finders, one of which may have to look for further directories first
     (`pkcs11_abi.start`).
     """
-    from importlib.metadata import distributions
+    from importlib.metadata import DistributionFinder, distributions
 
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    for find in (lambda: distributions(path=[own]), distributions):
-        for distribution in find():
+    # The second list is asked for only when the first has not had what is looked for.
+    for context in (DistributionFinder.Context(path=[own]), DistributionFinder.Context()):
+        for distribution in distributions(context=context):
             for entry in distribution.entry_points:
                 if entry.group == GROUP:
                     yield entry

@@ -12,7 +12,15 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from ferrohsm import constants as ck
-from ferrohsm.errors import DeviceError, DeviceRemoved, PinIncorrect, PinLocked, UserPinNotInitialized
+from ferrohsm import log
+from ferrohsm.errors import (
+    DeviceError,
+    DeviceRemoved,
+    HsmError,
+    PinIncorrect,
+    PinLocked,
+    UserPinNotInitialized,
+)
 from ferrohsm.store import files
 
 if TYPE_CHECKING:
@@ -102,7 +110,8 @@ class TpmStore:
     async def _use(self, user: int, pin: bytearray, use: Callable[[int, bytearray], Awaitable[None]]) -> None:
         """Make a call of the store with the secret behind a PIN, also one that `init_pin` left half made."""
         file = self._file(user)
-        if user == ck.CKU_USER and os.path.exists(file + _NEXT):
+        half_made = user == ck.CKU_USER and os.path.exists(file + _NEXT)
+        if half_made:
             try:
                 await self._use_sealed(user, pin, file + _NEXT, use)
             except (PinIncorrect, UserPinNotInitialized):
@@ -113,6 +122,21 @@ class TpmStore:
                 self._promote(file)
                 return
         await self._use_sealed(user, pin, file, use)
+        if half_made:
+            await self._drop_half_made(pin, file)
+
+    async def _drop_half_made(self, pin: bytearray, file: str) -> None:
+        """Remove a secret that the store has not taken: the TPM counts each try of another PIN on it.
+
+        `pin` has just been the right one. An `init_pin` that is under way meanwhile keeps its own.
+        """
+        try:
+            with files.FileLock(self._path + ".lock", self._config.store, 0):
+                if os.path.exists(file + _NEXT):
+                    await self._use_sealed(ck.CKU_USER, pin, file, self._inner.check_pin)
+                    files.remove(file + _NEXT)
+        except HsmError as error:
+            log.event("warning", "a secret that was left half made stays", why=str(error))
 
     async def _use_sealed(
         self, user: int, pin: bytearray, file: str, use: Callable[[int, bytearray], Awaitable[None]]

@@ -121,13 +121,16 @@ class Inner:
 
 
 class Sealing:
-    """A device that seals in the clear."""
+    """A device that seals in the clear and counts wrong tries."""
+
+    wrong = 0
 
     def seal(self, auth: bytes, secret: bytes) -> bytes:
         return auth + secret
 
     def unseal(self, blob: bytes, auth: bytes) -> bytearray:
         if blob[:32] != auth:
+            self.wrong += 1
             raise PinIncorrect
         return bytearray(blob[32:])
 
@@ -136,7 +139,8 @@ class Sealing:
 def test_one_of_two_pins_opens_the_token_whenever_init_pin_is_killed(tmp_path: Path, killed: str) -> None:
     async def main() -> None:
         inner, threads = Inner(), workers.Workers("tpm")
-        parts: Any = (inner, Sealing(), threads, str(tmp_path), Config())
+        device = Sealing()
+        parts: Any = (inner, device, threads, str(tmp_path), Config())
         store = TpmStore(*parts)
         os.mkdir(tmp_path / "sealed")
         await store.init_pin(bytearray(b"first"))
@@ -152,6 +156,10 @@ def test_one_of_two_pins_opens_the_token_whenever_init_pin_is_killed(tmp_path: P
             with pytest.raises(PinIncorrect):
                 await store.login(ck.CKU_USER, bytearray(bad))
             await store.login(ck.CKU_USER, bytearray(good))
+        # The TPM counts wrong tries for itself: a right PIN makes none, however often it is used.
+        before = device.wrong
+        await store.login(ck.CKU_USER, bytearray(good))
+        assert device.wrong == before
         threads.stop()
 
     asyncio.run(main())
