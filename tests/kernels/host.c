@@ -727,6 +727,46 @@ static void test_residue_after_fork(void)
     k->key_release(key);
 }
 
+/* What a thread keeps of the secret zone is chained in the zone, which a child finds wiped: keys that end there, before or
+ * while the kernels notice the fork, meet a chain that has ended too early. */
+static void test_full_pockets_after_fork(void)
+{
+    enum { KEYS = 40 };
+    static const uint8_t value[32] = {1};
+    ferro_kernel_key *keys[KEYS];
+    uint8_t *blocks[KEYS];
+    int round, i;
+
+    for (round = 0; round < 2; round++) {
+        pid_t pid;
+
+        for (i = 0; i < KEYS; i++) {
+            keys[i] = secret_key(CKK_AES, value, sizeof(value));
+            CHECK((blocks[i] = ferro_secret_alloc(sizeof(value) + 1)) != NULL);
+        }
+        for (i = 0; i < KEYS; i++)
+            ferro_free(blocks[i]);
+        if ((pid = fork()) == 0) {
+            for (i = 0; round == 0 && i < KEYS; i++)
+                k->key_release(keys[i]);
+            k->fork_child();
+            for (i = 0; round == 1 && i < KEYS; i++)
+                k->key_release(keys[i]);
+            CHECK(ferro_objects_count() == 0);
+            for (i = 0; i < KEYS; i++) {
+                CHECK((blocks[i] = ferro_secret_alloc(sizeof(value) + 1)) != NULL);
+                memset(blocks[i], i + 1, sizeof(value));
+            }
+            for (i = 0; i < KEYS; i++)
+                CHECK(blocks[i][0] == i + 1 && blocks[i][sizeof(value) - 1] == i + 1);
+            _exit(0);
+        }
+        CHECK(child_result(pid) == 0);
+        for (i = 0; i < KEYS; i++)
+            k->key_release(keys[i]);
+    }
+}
+
 static void test_arena(void)
 {
     enum { BLOCKS = 4000 };
@@ -804,6 +844,7 @@ static const struct {
     {"postquantum_residue", test_postquantum_residue},
 #endif
     {"arena", test_arena},
+    {"full_pockets_after_fork", test_full_pockets_after_fork},
 #endif
 };
 

@@ -27,7 +27,13 @@ BUILDS = {
     ],
     "thread": ["-O1", "-g", "-fsanitize=thread"],
 }
-MEMORY = ("residue", "residue_after_fork", "arena", *(("postquantum_residue",) if POSTQUANTUM else ()))
+MEMORY = (
+    "residue",
+    "residue_after_fork",
+    "arena",
+    "full_pockets_after_fork",
+    *(("postquantum_residue",) if POSTQUANTUM else ()),
+)
 EVERYWHERE = (
     "table",
     "digest",

@@ -283,11 +283,16 @@ static unsigned kept_of(uint8_t zone, uint8_t class)
     return n > most ? most : n < 2 ? 2 : n;
 }
 
+/* In a child that has not noticed its fork yet, the links in the secret zone are wiped: the chain is shorter than counted. */
 static void pocket_spill(pocket *p, uint8_t zone, uint8_t class, unsigned leave)
 {
     ferro_mutex_lock(&lock);
     while (p->count[zone][class] > leave) {
         free_block *b = p->free[zone][class];
+        if (b == NULL) {
+            p->count[zone][class] = 0;
+            break;
+        }
         p->free[zone][class] = b->next;
         p->count[zone][class]--;
         shelf_put(zone, class, b);

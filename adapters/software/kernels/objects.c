@@ -164,6 +164,7 @@ void ferro_fork_child(void)
         return;
     *same_process = 1;
     atomic_fetch_add(&ferro_epoch, 1);
+    ferro_arena_fork_child(); /* before anything is given back to it */
     for (key = keys; key != NULL; key = key->next)
         /* A thread that is not here any more may have held it. */
         ferro_mutex_init(&key->lock);
@@ -179,7 +180,6 @@ void ferro_fork_child(void)
         key->length = 0;
     }
     ferro_random_fork_child();
-    ferro_arena_fork_child();
 }
 
 void ferro_stop(void)
