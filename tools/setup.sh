@@ -99,7 +99,7 @@ install_project() {
     fi
     if [ -e "$stamp" ] && [ -z "$(find "$root/pkcs11_abi" "$root/ferrohsm" "$root/adapters" "$root/include" \
         "$root/setup.py" "$root/pyproject.toml" -type f -newer "$stamp" \
-        ! -name '*.pyc' ! -path '*/pkcs11_abi/module.c' ! -path '*/kernels/*.c' -print 2>/dev/null | head -n 1)" ]; then
+        ! -name '*.pyc' ! -path '*/pkcs11_abi/module.c' ! -path '*/kernels/_kernels.c' -print 2>/dev/null | head -n 1)" ]; then
         return 0
     fi
     [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
