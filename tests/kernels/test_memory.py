@@ -292,6 +292,41 @@ def test_a_child_has_secret_memory_of_its_own() -> None:
     )
 
 
+def test_a_lent_cipher_is_wiped_in_a_child() -> None:
+    """What is borrowed of libcrypto keeps an expanded key: a child has none of its parent's."""
+    run(
+        """
+        key = k.random(32)
+        backwards = bytearray(reversed(key[:16]))
+        value = bytearray(key)
+        del key
+        cipher = k.lent_cipher("AES-256-CFB1", value, bytes(16), True)
+        value[:] = bytes(32)
+        room = bytearray(64)
+        assert found(backwards) > 0
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                assert found(backwards) > 0
+                k.fork_child()
+                assert found(backwards) == 0
+                try:
+                    cipher.update_into(bytes(16), room)
+                except errors.CryptokiNotInitialized:
+                    del cipher
+                    code = 0
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert cipher.update_into(bytes(16), room) == 16
+        del cipher
+        assert found(backwards) == 0
+        """
+    )
+
+
 def test_nothing_of_openssl_is_exported() -> None:
     out = subprocess.run(
         ["nm", "-D", "--defined-only", _kernels.__file__], capture_output=True, text=True, check=True

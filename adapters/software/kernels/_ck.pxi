@@ -62,7 +62,7 @@ cdef extern from "kernel.h" nogil:
         CK_BYTE *pPublicData
 
     CK_ULONG CKD_NULL
-    CK_RV CKR_OK, CKR_FUNCTION_NOT_SUPPORTED, CKR_HOST_MEMORY, CKR_CRYPTOKI_NOT_INITIALIZED
+    CK_RV CKR_OK, CKR_FUNCTION_NOT_SUPPORTED, CKR_HOST_MEMORY
     CK_ATTRIBUTE_TYPE CKA_CLASS, CKA_KEY_TYPE, CKA_VALUE, CKA_VALUE_LEN, CKA_MODULUS, CKA_MODULUS_BITS
     CK_ATTRIBUTE_TYPE CKA_PUBLIC_EXPONENT, CKA_PRIVATE_EXPONENT, CKA_PRIME_1, CKA_PRIME_2, CKA_EXPONENT_1
     CK_ATTRIBUTE_TYPE CKA_EXPONENT_2, CKA_COEFFICIENT, CKA_EC_PARAMS, CKA_EC_POINT
@@ -131,9 +131,9 @@ cdef extern from "kernel.h" nogil:
     CK_RV ferro_decapsulate(const ferro_kernel_key *, const uint8_t *, size_t, uint8_t *)
 
     int ferro_lends(const char *)
-    CK_RV ferro_lent_cipher(const char *, const uint8_t *, size_t, const uint8_t *, size_t, int, void **)
-    CK_RV ferro_lent_update(void *, const uint8_t *, size_t, uint8_t *, size_t *)
-    void ferro_lent_close(void *)
+    CK_RV ferro_lent_cipher(const char *, const uint8_t *, size_t, const uint8_t *, size_t, int, ferro_kernel_op **)
+    CK_RV ferro_lent_update(ferro_kernel_op *, const uint8_t *, size_t, uint8_t *, size_t *)
+    void ferro_lent_close(ferro_kernel_op *)
     CK_RV ferro_lent_pkcs12(const uint8_t *, size_t, const uint8_t *, size_t, int, uint64_t, uint8_t *, size_t)
 
     ctypedef struct ferro_arena_status:

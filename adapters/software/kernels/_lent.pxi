@@ -5,14 +5,13 @@ cdef enum:
 
 
 cdef class LentCipher:
-    """A cipher context in the form of the library's: `update_into`. In the child of a fork it is gone."""
+    """A cipher context in the form of the library's: `update_into`. In the child of a fork it is wiped."""
 
-    cdef void *context
-    cdef uint32_t epoch
+    cdef ferro_kernel_op *op
 
     def __dealloc__(self):
-        if self.context != NULL and self.epoch == ferro_current_epoch():
-            ferro_lent_close(self.context)
+        if self.op != NULL:
+            ferro_lent_close(self.op)
 
     def __repr__(self):
         return "<LentCipher>"
@@ -24,10 +23,7 @@ cdef class LentCipher:
         """Pass `data` through into `out`, which has room for a block less a byte more; return the bytes written."""
         cdef Py_buffer given, place
         cdef size_t written = 0
-        cdef CK_RV rv = ferro_enter()
-        check(rv)
-        if self.epoch != ferro_current_epoch():
-            raise errors.from_rv(CKR_CRYPTOKI_NOT_INITIALIZED)
+        cdef CK_RV rv
         PyObject_GetBuffer(data, &given, PyBUF_SIMPLE)
         try:
             PyObject_GetBuffer(out, &place, PyBUF_WRITABLE)
@@ -36,12 +32,12 @@ cdef class LentCipher:
                     raise ValueError("no room for what the cipher gives")
                 if given.len < GIL_BYTES:
                     rv = ferro_lent_update(
-                        self.context, <uint8_t *>given.buf, given.len, <uint8_t *>place.buf, &written
+                        self.op, <uint8_t *>given.buf, given.len, <uint8_t *>place.buf, &written
                     )
                 else:
                     with nogil:
                         rv = ferro_lent_update(
-                            self.context, <uint8_t *>given.buf, given.len, <uint8_t *>place.buf, &written
+                            self.op, <uint8_t *>given.buf, given.len, <uint8_t *>place.buf, &written
                         )
             finally:
                 PyBuffer_Release(&place)
@@ -68,12 +64,11 @@ def lent_cipher(name: str, key, bytes iv, bint encrypt) -> LentCipher:
     PyObject_GetBuffer(key, &view, PyBUF_SIMPLE)
     try:
         rv = ferro_lent_cipher(
-            encoded, <uint8_t *>view.buf, view.len, <const uint8_t *><char *>iv, len(iv), encrypt, &made.context
+            encoded, <uint8_t *>view.buf, view.len, <const uint8_t *><char *>iv, len(iv), encrypt, &made.op
         )
     finally:
         PyBuffer_Release(&view)
     check(rv)
-    made.epoch = ferro_current_epoch()
     return made
 
 

@@ -305,12 +305,13 @@ void ferro_random_unlock(void);
 
 /* Whether libcrypto was built with one: AES, ARIA, CAMELLIA, PKCS12KDF. */
 int ferro_lends(const char *algorithm);
-/* A cipher by libcrypto's name, without padding; CKR_FUNCTION_NOT_SUPPORTED for a name, key or vector it does not take. */
+/* A cipher by libcrypto's name, without padding; CKR_FUNCTION_NOT_SUPPORTED for a name, key or vector it does not take.
+ * It has nothing of an operation but its context, and that a child of fork() wipes it. */
 CK_RV ferro_lent_cipher(const char *name, const uint8_t *key, size_t key_length, const uint8_t *iv, size_t iv_length,
-                        int encrypt, void **context);
+                        int encrypt, ferro_kernel_op **op);
 /* `out` has room for `length` bytes and a block less one more. */
-CK_RV ferro_lent_update(void *context, const uint8_t *in, size_t length, uint8_t *out, size_t *out_length);
-void ferro_lent_close(void *context);
+CK_RV ferro_lent_update(ferro_kernel_op *op, const uint8_t *in, size_t length, uint8_t *out, size_t *out_length);
+void ferro_lent_close(ferro_kernel_op *op);
 /* RFC 7292, appendix B.2, with SHA-1; `id` is 1 for a key, 2 for a vector, 3 for a key of a MAC. */
 CK_RV ferro_lent_pkcs12(const uint8_t *password, size_t password_length, const uint8_t *salt, size_t salt_length, int id,
                         uint64_t iterations, uint8_t *out, size_t out_length);

@@ -25,38 +25,45 @@ int ferro_lends(const char *algorithm)
 }
 
 CK_RV ferro_lent_cipher(const char *name, const uint8_t *key, size_t key_length, const uint8_t *iv, size_t iv_length,
-                        int encrypt, void **context)
+                        int encrypt, ferro_kernel_op **op)
 {
     EVP_CIPHER *cipher;
-    EVP_CIPHER_CTX *made;
+    ferro_kernel_op *made;
     CK_RV rv = ferro_enter();
     int ok;
 
     if (rv != CKR_OK)
         return rv;
+    if ((made = ferro_op_make()) == NULL)
+        return CKR_HOST_MEMORY;
     cipher = EVP_CIPHER_fetch(ferro_library(), name, NULL);
-    made = cipher == NULL ? NULL : EVP_CIPHER_CTX_new();
-    ok = made != NULL && (size_t)EVP_CIPHER_get_key_length(cipher) == key_length
+    made->cipher = cipher == NULL ? NULL : EVP_CIPHER_CTX_new();
+    ok = made->cipher != NULL && (size_t)EVP_CIPHER_get_key_length(cipher) == key_length
          && (size_t)EVP_CIPHER_get_iv_length(cipher) == iv_length
-         && EVP_CipherInit_ex2(made, cipher, key, iv_length == 0 ? NULL : iv, encrypt, NULL) > 0
-         && EVP_CIPHER_CTX_set_padding(made, 0) > 0;
+         && EVP_CipherInit_ex2(made->cipher, cipher, key, iv_length == 0 ? NULL : iv, encrypt, NULL) > 0
+         && EVP_CIPHER_CTX_set_padding(made->cipher, 0) > 0;
     EVP_CIPHER_free(cipher);
     if (!ok) {
-        EVP_CIPHER_CTX_free(made);
+        ferro_op_destroy(made);
         return ferro_failed(CKR_FUNCTION_NOT_SUPPORTED);
     }
-    *context = made;
+    *op = made;
     return CKR_OK;
 }
 
-CK_RV ferro_lent_update(void *context, const uint8_t *in, size_t length, uint8_t *out, size_t *out_length)
+CK_RV ferro_lent_update(ferro_kernel_op *op, const uint8_t *in, size_t length, uint8_t *out, size_t *out_length)
 {
     size_t written = 0;
+    CK_RV rv = ferro_enter();
 
+    if (rv != CKR_OK)
+        return rv;
+    if (op->epoch != ferro_current_epoch())
+        return CKR_CRYPTOKI_NOT_INITIALIZED;
     while (length > 0) {
         int part = length > CHUNK ? CHUNK : (int)length, made = 0;
 
-        if (EVP_CipherUpdate(context, out + written, &made, in, part) <= 0)
+        if (EVP_CipherUpdate(op->cipher, out + written, &made, in, part) <= 0)
             return ferro_failed(CKR_FUNCTION_FAILED);
         in += part;
         length -= (size_t)part;
@@ -66,9 +73,9 @@ CK_RV ferro_lent_update(void *context, const uint8_t *in, size_t length, uint8_t
     return CKR_OK;
 }
 
-void ferro_lent_close(void *context)
+void ferro_lent_close(ferro_kernel_op *op)
 {
-    EVP_CIPHER_CTX_free(context);
+    ferro_op_destroy(op);
 }
 
 CK_RV ferro_lent_pkcs12(const uint8_t *password, size_t password_length, const uint8_t *salt, size_t salt_length, int id,
