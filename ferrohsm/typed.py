@@ -50,7 +50,7 @@ else:
 
         def __new__(cls, name, bases, space):
             """Make one class; fields with a value in the class have it as their default."""
-            if not bases:
+            if not bases or bases != (NamedTuple,):  # a class of a record class has its fields
                 return super().__new__(cls, name, bases, space)
             fields = tuple(space.get("__annotations__", ()))
             defaults = {field: space.pop(field) for field in fields if field in space}
@@ -60,7 +60,7 @@ else:
             if fields:
                 space.update(_fields=fields, _field_defaults=defaults, _tail=tuple(defaults.values()))
                 space["__match_args__"] = fields
-            return super().__new__(cls, name, (*bases, tuple) if bases == (NamedTuple,) else bases, space)
+            return super().__new__(cls, name, (*bases, tuple), space)
 
     class NamedTuple(metaclass=_Records):
         """The base of records, as `typing.NamedTuple`, but nothing is compiled for a class of them."""
@@ -106,7 +106,7 @@ else:
         def __getnewargs__(self):
             return tuple(self)
 
-    class _Protocols(ABCMeta):
+    class _Checked(ABCMeta):
         """Lets `isinstance` look at what an object has, for protocols that are `runtime_checkable`."""
 
         def __instancecheck__(cls, thing):
@@ -122,8 +122,8 @@ else:
                     names.update(base.__dict__, base.__dict__.get("__annotations__", ()))
             return [name for name in names if not name.startswith("_")]
 
-    class Protocol(metaclass=_Protocols):
-        """The base of protocols."""
+    class Protocol(metaclass=ABCMeta):  # noqa: B024 - what is abstract is what a checker finds missing
+        """The base of protocols; with its metaclass a class may be one of the library's protocols, too."""
 
         __slots__ = ()
         _is_protocol = True
@@ -134,7 +134,7 @@ else:
 
     def runtime_checkable(protocol):
         """Let `isinstance` look for the protocol's names."""
-        protocol._is_checked = True
+        protocol._is_checked, protocol.__class__ = True, _Checked
         return protocol
 
     class _Managed:
