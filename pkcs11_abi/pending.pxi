@@ -133,6 +133,8 @@ cdef class Inputs:
     cdef object view, other
     cdef list values
     cdef object coroutine, fate
+    cdef CK_SLOT_ID slot
+    cdef bint makes_objects
 
     def finished(self):
         """Give up what was cancelled before it began."""
@@ -141,6 +143,10 @@ cdef class Inputs:
             self()
 
     def __call__(self):
+        cdef ferro_slot *slot = ferro_slot_find(self.slot, NULL) if self.makes_objects else NULL
+        if slot != NULL:
+            # What the job has made is there before its caller has been told; what searches found before is old.
+            ferro_slot_born(slot)
         for value in self.values:
             if isinstance(value, bytearray):
                 wipe(value)
@@ -329,6 +335,7 @@ cdef Job job_for(Call *call, str function, int gives, object coroutine, Inputs g
         core(), job.core_session, coroutine, job.fate, makes_objects=gives >= GIVES_OBJECT, afterwards=given
     )
     given.coroutine, given.fate = coroutine, job.fate
+    given.slot, given.makes_objects = call.slot.id, gives >= GIVES_OBJECT
     try:
         if call.slot.is_inline:
             job.running = core().workers.submit(work, given.finished)
