@@ -302,12 +302,17 @@ class Database:
             if self._forking or self._pid == -1 or self._mode not in ("rw", "ro"):
                 return False
             self._used += 1  # a fork waits until it is open, and closes it
+        opened = False
         try:
             usable = self._identity not in _tainted and self.current()
-            return usable and open_elsewhere(schema.uri(self.path, self._mode))
+            opened = usable and open_elsewhere(schema.uri(self.path, self._mode))
         finally:
             with self._lock:
                 self._used -= 1
+                closed = self._pid == -1
+            if closed and self.finding is not None:
+                self.finding.close()  # what closed this file meanwhile found nothing to close yet
+        return opened and not closed
 
     def open(self) -> None:
         """Open the file once, migrate it if it is older, and see that it is ours."""

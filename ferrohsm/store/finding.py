@@ -66,7 +66,8 @@ class Finding:
         native = self._native
         if native is None or self._refused:
             return None
-        if not native.is_open or self._incarnation != public.incarnation:
+        # A file put in the place of another, such as a backup of it, may be of the same incarnation.
+        if not native.is_open or self._incarnation != public.incarnation or database.finding is not self:
             database.finding = self
             if not database.lend(lambda uri: self._open(native, uri, public)):
                 return None
