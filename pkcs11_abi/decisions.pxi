@@ -52,7 +52,7 @@ cdef object find_without(ferro_slot *slot, unsigned long long births):
     if slot.asked < SEARCHES:
         return
     finder = core().finder(slot.id)
-    if finder is None:
+    if finder is None or BEHIND.get(slot.id) is not known:  # or another thread found something else behind it
         return
     ferro_slot_was_bare(slot, births)
     if finder is known.finder:

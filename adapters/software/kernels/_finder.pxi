@@ -1,15 +1,20 @@
 # What finds objects by their name without Python (finder.h), as a store holds it.
 
+from _thread import allocate_lock
+
 cdef const ferro_sqlite *_sqlite = NULL
 cdef bint _sqlite_sought = False
+cdef object _sqlite_seeking = allocate_lock()
 
 
 cdef const ferro_sqlite *sqlite() except? NULL:
     """Return the functions of the SQLite that Python's `sqlite3` uses; NULL when they cannot be had."""
     global _sqlite, _sqlite_sought
     if not _sqlite_sought:
-        _sqlite_sought = True
-        _sqlite = proved()
+        with _sqlite_seeking:  # a second proof would take the first one's hook away
+            if not _sqlite_sought:
+                _sqlite = proved()
+                _sqlite_sought = True
     return _sqlite
 
 
@@ -26,9 +31,12 @@ cdef const ferro_sqlite *proved() except? NULL:
     found = ferro_sqlite_find(fsencode(path))
     if found == NULL:
         return NULL
-    if ferro_sqlite_begin_proof():
-        connect(":memory:").close()
-    return found if ferro_sqlite_end_proof() else NULL
+    try:
+        if ferro_sqlite_begin_proof():
+            connect(":memory:").close()
+    finally:
+        seen = ferro_sqlite_end_proof()
+    return found if seen else NULL
 
 
 cdef const uint8_t *exactly(object value, Py_ssize_t size) except NULL:
