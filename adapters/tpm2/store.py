@@ -22,6 +22,7 @@ from ferrohsm.errors import (
     UserPinNotInitialized,
 )
 from ferrohsm.store import files
+from ferrohsm.turns import Turn
 
 if TYPE_CHECKING:
     from ferrohsm.adapters import TokenStatus
@@ -48,6 +49,8 @@ class TpmStore:
         self._folder = os.path.join(path, "sealed")
         self._path = os.path.join(self._folder, inner.serial)
         self._config = config
+        # The lock of files is for other processes: to wait for it here would hold up the call that has it.
+        self._changing = Turn(inline=False)
 
     def __getattr__(self, name: str) -> Any:
         """Everything that is not about PINs is the token's own."""
@@ -56,6 +59,10 @@ class TpmStore:
     async def initialize(self, so_pin: bytearray, label: str) -> None:
         """Make the token, or make it anew for its SO; a new one gets its first sealed secret."""
         files.make_directory(self._folder, self._config.store)
+        async with self._changing:
+            await self._initialize(so_pin, label)
+
+    async def _initialize(self, so_pin: bytearray, label: str) -> None:
         with files.FileLock(self._path + ".lock", self._config.store, self._config.store.busy_timeout):
             if (await self._inner.status()).initialized:
                 if self._inner.listed_free:
@@ -89,7 +96,10 @@ class TpmStore:
         The old one and the new one are both there until the store has taken the new one: whenever the process
         is killed, one of the two PINs opens the token.
         """
-        file = self._file(ck.CKU_USER)
+        async with self._changing:
+            await self._init_pin(pin, self._file(ck.CKU_USER))
+
+    async def _init_pin(self, pin: bytearray, file: str) -> None:
         with files.FileLock(self._path + ".lock", self._config.store, self._config.store.busy_timeout):
             secret, blob = await self._seal(pin)
             try:

@@ -180,3 +180,18 @@ def test_a_wrong_pin_is_a_wrong_pin_also_after_the_first_init_pin_was_killed(tmp
         threads.stop()
 
     asyncio.run(main())
+
+
+def test_two_calls_that_set_a_pin_at_once_take_turns(tmp_path: Path) -> None:
+    """The first one has the lock of files while it waits for the TPM: the second must not hold up the loop."""
+
+    async def main() -> None:
+        inner, threads = Inner(), workers.Workers("tpm")
+        parts: Any = (inner, Sealing(), threads, str(tmp_path), Config())
+        store = TpmStore(*parts)
+        os.mkdir(tmp_path / "sealed")
+        await asyncio.gather(*(store.init_pin(bytearray(pin)) for pin in (b"first", b"second")))
+        await store.login(ck.CKU_USER, bytearray(b"second"))
+        threads.stop()
+
+    asyncio.run(main())
