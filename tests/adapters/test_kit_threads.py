@@ -183,7 +183,7 @@ def test_a_wrong_pin_is_a_wrong_pin_also_after_the_first_init_pin_was_killed(tmp
 
 
 def test_two_calls_that_set_a_pin_at_once_take_turns(tmp_path: Path) -> None:
-    """The first one has the lock of files while it waits for the TPM: the second must not hold up the loop."""
+    """The first has the lock of files while it waits for the TPM: the second must not hold up the loop."""
 
     async def main() -> None:
         inner, threads = Inner(), workers.Workers("tpm")
