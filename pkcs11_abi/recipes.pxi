@@ -64,30 +64,33 @@ cdef ferro_recipe *recipe_for(Call *call, CK_FLAGS function) noexcept nogil:
 
 cdef CK_RV give_out(Call *call, ferro_recipe *recipe, CK_RV rv, ferro_kernel_generated *made) noexcept nogil:
     """Give out what was made, or leave it to the core to say what is wrong."""
+    cdef CK_OBJECT_HANDLE handles[2]  # ours, until all is well: what stands in the caller's memory is the caller's
     cdef CK_OBJECT_HANDLE *places[2]
     cdef CK_FLAGS function = recipe.function
     cdef CK_MECHANISM_TYPE mechanism = recipe.mechanism if function != FERRO_CREATE else NO_MECHANISM
     cdef char base_id[40]
-    cdef int half
+    cdef int half, halves = recipe.halves
     if rv != CKR_OK:
         ferro_recipe_release(recipe)
         return FERRO_ASK
     memcpy(base_id, recipe.base_id, sizeof(base_id))
-    places[0], places[1] = call.made, call.second_made
+    places[0], places[1] = &handles[0], &handles[1]
     rv = ferro_draft_hand_out(recipe, made, call.session, places)
     if rv != CKR_OK:
         return rv
     if function == CKF_DERIVE:
         rv = noted_object(call, EVENT_DERIVE, mechanism, base_id)
-    for half in range(2):
-        if rv == CKR_OK and places[half] != NULL:
+    for half in range(halves):
+        if rv == CKR_OK:
             rv = noted_object(call, EVENT_CREATE, mechanism, NULL)
     if rv != CKR_OK:  # what cannot be recorded is not left behind
-        for half in range(2):
-            if places[half] != NULL:
-                ferro_draft_destroy(call.slot, places[half][0])
-                places[half][0] = 0
-    return rv
+        for half in range(halves):
+            ferro_draft_destroy(call.slot, handles[half])
+        return rv
+    call.made[0] = handles[0]
+    if halves == 2:
+        call.second_made[0] = handles[1]
+    return CKR_OK
 
 
 cdef CK_RV quick_generate(Call *call, CK_FLAGS function) noexcept nogil:

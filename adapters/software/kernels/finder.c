@@ -390,7 +390,7 @@ static int search(finder *self, lane *way, const wish *wanted, uint8_t tags[2][M
     list found = {.count = 0};
     size_t i;
 
-    if (way->certain != generation) {
+    if (generation == 0 || way->certain != generation) {
         if (!is_ours(self, way))
             return 0;
         way->certain = generation;
