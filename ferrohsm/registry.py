@@ -155,9 +155,7 @@ def _factory(name: str) -> Callable[[SlotSection], Adapter]:
 def _entry_points() -> Iterator[Any]:
     """Give the entry points of our group, ours first; some may come twice.
 
-    A host that embeds us may not have our own directory on its path, so it is looked at by name. All others
-    are asked of the finders, one of which may have to look for further directories first
-    (`pkcs11_abi.start`).
+    A host that embeds us may not have our own directory on its path, so it is looked at by name.
     """
     from importlib.metadata import DistributionFinder, distributions
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 OWN = frozenset({"ferrohsm", "ferrohsm_adapters", "pkcs11_abi"})
 DEPENDENCIES = frozenset({"cryptography", "cffi", "_cffi_backend", "pycparser"})
 CRYPTOGRAPHY = (50, 0)  # as pyproject.toml asks for it
+# What lies in many environments and changes nothing but how distutils is found.
+HARMLESS = frozenset({"distutils-precedence.pth", "_virtualenv.pth"})
 
 
 class _Guard:
@@ -79,60 +77,27 @@ class _Finder:
         return PathFinder.find_spec(name, [self.site])
 
 
-class _Late:
-    """Stands last on sys.meta_path of our own interpreter: what nobody has found may be where `site` looks.
+def needs_site(site: str) -> bool:
+    """Say whether Python's `site` module would find anything but what lies in our own site-packages.
 
-    `site` (``.pth`` files, a parent environment's packages) takes a tenth of C_Initialize, and what the
-    module itself needs lies beside it. It is run when something is missing, or when packages are listed.
+    It takes a tenth of C_Initialize, and in a virtual environment of its own the module needs nothing of it.
+    It is run at the start or not at all: what ``.pth`` files do is not made for the middle of an import.
     """
+    import os
 
-    def __init__(self) -> None:
-        from _thread import RLock
-
-        self.lock = RLock()
-        self.run = False
-        self.added: list[str] = []
-        self.finders: list[Any] = []
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
-        """Look for a package again, where `site` has added to the path, and by the finders that it has added.
-
-        The caller may have asked all others before `site` was run, here or by another thread.
-        """
-        if path is not None:
-            return None
-        self._run_site()
-        from importlib.machinery import PathFinder
-
-        for finder in self.finders:
-            spec = finder.find_spec(name, None, target)
-            if spec is not None:
-                return spec
-        return PathFinder.find_spec(name, self.added) if self.added else None
-
-    def find_distributions(self, context: Any) -> Any:
-        """Return what is installed where `site` has added to the path (see `importlib.metadata`)."""
-        if "path" in vars(context):
-            return []
-        self._run_site()
-        from importlib.metadata import DistributionFinder, MetadataPathFinder
-
-        return MetadataPathFinder.find_distributions(
-            DistributionFinder.Context(name=context.name, path=self.added)
-        )
-
-    def _run_site(self) -> None:
-        """Run `site` unless it was run, and note what it adds."""
-        with self.lock:
-            if self.run:
-                return
-            self.run = True
-            import site
-
-            before, finders = set(sys.path), list(sys.meta_path)
-            site.main()
-            self.added = [entry for entry in sys.path if entry not in before]
-            self.finders = [finder for finder in sys.meta_path if finder not in finders]
+    environment = os.path.dirname(os.path.dirname(os.path.dirname(site)))
+    try:
+        with open(os.path.join(environment, "pyvenv.cfg"), encoding="utf-8") as file:
+            settings = [line.replace(" ", "").strip().lower() for line in file]
+        names = os.listdir(site)
+    except (OSError, ValueError):
+        return True  # the system's Python, which has more than one such folder
+    return (
+        "include-system-site-packages=false" not in settings
+        or sys.platlibdir != "lib"
+        or "sitecustomize.py" in names
+        or any(name.endswith(".pth") and name not in HARMLESS for name in names)
+    )
 
 
 def prepare(site: str, hosted: int, before_fork: object, after_fork_parent: object) -> str:
@@ -153,8 +118,10 @@ def prepare(site: str, hosted: int, before_fork: object, after_fork_parent: obje
             import ferrohsm.store.database  # noqa: F401
 
             os.register_at_fork(before=before_fork, after_in_parent=after_fork_parent)  # type: ignore[arg-type]
-    elif "site" not in sys.modules:
-        sys.meta_path.append(_Late())  # type: ignore[arg-type]
+    elif "site" not in sys.modules and needs_site(site):
+        import site as standard
+
+        standard.main()
     from ferrohsm._build import BUILD_ID
 
     from ferrohsm import log  # noqa: F401 - what the guard says, it says with these

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-import pkcs11_abi
+from pkcs11_abi import start
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -106,10 +106,24 @@ def write_plugin(folder: Path) -> None:
     )
 
 
+FINDER = """\
+import pathlib, sys
+from importlib.machinery import PathFinder
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return PathFinder.find_spec(name, [FAR]) if path is None else None
+
+sys.meta_path.insert(0, Finder)
+"""
+
+
+@pytest.mark.parametrize("way", ["path", "finder"])
 def test_an_adapter_where_only_a_pth_file_leads(
-    run_host: Callable[..., Any], home: Any, module_path: Path, tmp_path: Path
+    run_host: Callable[..., Any], home: Any, module_path: Path, tmp_path: Path, way: str
 ) -> None:
-    """As in a virtual environment that sees its parent's packages."""
+    """As in an environment that sees its parent's packages, or one where a package is under work."""
     venv.create(tmp_path / "env", symlinks=True, with_pip=False)
     (folder,) = (tmp_path / "env").glob("lib/python*/site-packages")
     for name in ("pkcs11_abi", "ferrohsm", "ferrohsm_adapters"):
@@ -117,8 +131,13 @@ def test_an_adapter_where_only_a_pth_file_leads(
     copy_dependencies(folder)
     far = tmp_path / "far"
     far.mkdir()
-    (folder / "far.pth").write_text(f"{far}\n")
     write_plugin(far)
+    if way == "path":
+        (folder / "far.pth").write_text(f"{far}\n")
+    else:
+        (folder / "far.pth").write_text("import far_finder\n")
+        (folder / "far_finder.py").write_text(FINDER.replace("FAR", repr(str(far))))
+        (far / "plugin-1.dist-info").rename(folder / "plugin-1.dist-info")
     file = tmp_path / "plugin.toml"
     file.write_text('[slots.plugin]\nadapter = "plugin"\n')
     home.module = Elsewhere(folder)
@@ -213,67 +232,24 @@ def test_without_a_shared_libpython(run_host: Callable[..., Any], home: Any, tmp
 
 
 @pytest.mark.parametrize(
-    "look",
+    ("settings", "names", "needed"),
     [
-        "import pytest",
-        "from importlib.metadata import version; version('pytest')",
-        "from importlib.metadata import distributions; assert 'pytest' in {d.name for d in distributions()}",
+        ("include-system-site-packages = false\n", ["ferrohsm"], False),
+        ("home = x\ninclude-system-site-packages = false\n", ["distutils-precedence.pth"], False),
+        ("include-system-site-packages = true\n", [], True),
+        ("include-system-site-packages = false\n", ["distutils-precedence.pth", "far.pth"], True),
+        ("include-system-site-packages = false\n", ["sitecustomize.py"], True),
+        ("home = x\n", [], True),
+        (None, [], True),
     ],
 )
-def test_what_only_site_finds_is_found_late(look: str) -> None:
-    """Our interpreter runs `site` when something is missing, once, and not before."""
-    code = f"""\
-import sys
-before = list(sys.path)
-spec = {{}}
-exec(open({str(Path(pkcs11_abi.__file__).with_name("start.py"))!r}).read(), spec)
-late = spec["_Late"]()
-sys.meta_path.append(late)
-import struct
-assert not late.run and sys.path == before
-{look}
-assert late.run and sys.path != before
-after = list(sys.path)
-try:
-    import there_is_no_such_module
-except ImportError:
-    pass
-assert sys.path == after
-"""
-    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
-
-
-FINDER = """\
-import sys
-from importlib.machinery import PathFinder
-
-class Finder:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        return PathFinder.find_spec(name, [FAR]) if path is None else None
-
-sys.meta_path.insert(0, Finder)
-"""
-
-
-def test_what_a_finder_of_site_finds_is_found_at_once(tmp_path: Path) -> None:
-    """Packages under work are often found by a finder that a ``.pth`` file puts in front of all others."""
-    far = tmp_path / "far"
-    far.mkdir()
-    (far / "far_away.py").write_text("")
-    venv.create(tmp_path / "env", symlinks=True, with_pip=False)
-    (folder,) = (tmp_path / "env").glob("lib/python*/site-packages")
-    (folder / "far_finder.py").write_text(FINDER.replace("FAR", repr(str(far))))
-    (folder / "far.pth").write_text("import far_finder\n")
-    code = f"""\
-import sys
-spec = {{}}
-exec(open({str(Path(pkcs11_abi.__file__).with_name("start.py"))!r}).read(), spec)
-late = spec["_Late"]()
-sys.meta_path.append(late)
-import far_away
-# Another thread has asked all others before this one had run `site`.
-assert late.find_spec("far_away") is not None and late.find_spec("far_finder") is not None
-assert late.find_spec("there_is_no_such_module") is None
-"""
-    subprocess.run([tmp_path / "env" / "bin" / "python", "-I", "-S", "-c", code], check=True)
+def test_site_is_run_where_it_finds_more(
+    tmp_path: Path, settings: str | None, names: list[str], needed: bool
+) -> None:
+    folder = tmp_path / "lib" / "python3.x" / "site-packages"
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).write_text("")
+    if settings is not None:
+        (tmp_path / "pyvenv.cfg").write_text(settings)
+    assert start.needs_site(str(folder)) is (needed or sys.platlibdir != "lib")
