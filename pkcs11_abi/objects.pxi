@@ -301,8 +301,8 @@ cdef object keep_found(Call *call, ferro_wanted *wanted, ferro_find_moment *befo
     cdef CK_ULONG count = 0
     cdef ferro_found *found
     for oid in objects:
-        handles[count] = handle_of(call.session, oid, False)
-        count += 1
+        handles[count] = handle_if_there(call.session, oid)
+        count += handles[count] != 0
     found = ferro_found_make(handles, count, before.stamp)
     if found == NULL:
         raise errors.HostMemory()
@@ -351,12 +351,20 @@ cdef CK_RV find_objects(Call *call) except *:
         batch = call.number - found
         objects = drive(call, cursor.take(batch if batch < FIND_BATCH else FIND_BATCH))
         for oid in objects:
-            call.made[found] = handle_of(call.session, oid, False)
-            found += 1
+            call.made[found] = handle_if_there(call.session, oid)
+            found += call.made[found] != 0
         if not objects:
             break
     call.out_length[0] = found
     return CKR_OK
+
+
+cdef CK_OBJECT_HANDLE handle_if_there(ferro_session *session, object oid) except? 0:
+    """Return the handle of an object that was found; 0 when it was destroyed since, or hidden by a logout."""
+    try:
+        return handle_of(session, oid, False)
+    except errors.ObjectHandleInvalid:
+        return 0
 
 
 cdef object look_again(Call *call, ferro_found *found):

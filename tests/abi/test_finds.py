@@ -14,6 +14,8 @@ from cryptoki import Cryptoki, template
 from test_remembered import Counted, elsewhere
 
 from ferrohsm import constants as ck
+from ferrohsm.core import Core
+from ferrohsm.searching import Cursor
 
 __all__ = ["elsewhere"]
 
@@ -320,3 +322,31 @@ def test_more_searches_than_are_kept(p11: Cryptoki, session: int) -> None:
     for number in range(10_000):
         found = p11.find(session, (ck.CKA_LABEL, b"%d" % number))
         assert found == handles[number : number + 1]
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["few", "many"])
+def test_what_goes_while_it_is_found_is_not_found(
+    p11: Cryptoki, session: int, monkeypatch: pytest.MonkeyPatch, many: bool
+) -> None:
+    made = {p11.data_object(session, ON_TOKEN, PUBLIC, NAME) for _ in range(40 if many else 2)}
+    (going, *_) = p11.find(session, NAME)
+    p11("C_Logout", session)  # from here on the core is asked whether their handles are good
+    p11.login(session)
+    of_few, of_many, asking = Core.find_few, Cursor.take, []
+
+    async def few(core: Core, asked: Any, *more: Any) -> Any:
+        asking.append((core, asked))
+        found = await of_few(core, asked, *more)
+        if not many:
+            await core.destroy_object(asked, found[0])
+        return found
+
+    async def take(cursor: Cursor, count: int) -> list[int]:
+        found = await of_many(cursor, count)
+        if len(found) == 40:
+            await asking[-1][0].destroy_object(asking[-1][1], found[0])
+        return found
+
+    monkeypatch.setattr(Core, "find_few", few)
+    monkeypatch.setattr(Cursor, "take", take)
+    assert find(p11, session) == made - {going}
