@@ -83,6 +83,8 @@ def _parts(
     two, end = _into(data, middle, OCTET_STRING)
     if end != last:
         raise Malformed("something stands behind the expanded key")
+    if end - two != row.expanded:  # before there is a copy of the seed
+        raise Malformed("not of the length that the parameter set says")
     return _copy(data, one, middle, row.seed), _copy(data, two, end, row.expanded)
 
 

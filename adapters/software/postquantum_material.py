@@ -21,10 +21,12 @@ from ferrohsm_adapters.software import parameter_sets, postquantum_info
 from ferrohsm_adapters.software.material import Bytes, octets, public_info, ulong
 from ferrohsm_adapters.software.operation import wipe
 from ferrohsm_adapters.software.parameter_sets import ParameterSet
+from ferrohsm_adapters.software.postquantum_info import PrivateInfo
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+_Z_BYTES = 32  # of ML-KEM's implicit rejection: the end of the seed, and of the expanded key
 _GENERATORS = {
     ck.CKK_ML_DSA: ck.CKM_ML_DSA_KEY_PAIR_GEN,
     ck.CKK_ML_KEM: ck.CKM_ML_KEM_KEY_PAIR_GEN,
@@ -120,7 +122,19 @@ def unwrapped(info: Bytes | memoryview, key_type: int) -> Attributes:
         read = postquantum_info.read_private_key_info(info)
     except Malformed:
         raise WrappedKeyInvalid("no private key in the wrapped data") from None
-    if read is None or read.row.key_type != key_type:
+    if read is None:
+        raise WrappedKeyInvalid("the wrapped key is of another type")
+    try:
+        return _material(read, key_type)
+    except BaseException:
+        for secret in (read.seed, read.expanded):
+            if secret is not None:
+                wipe(secret)
+        raise
+
+
+def _material(read: PrivateInfo, key_type: int) -> Attributes:
+    if read.row.key_type != key_type:
         raise WrappedKeyInvalid("the wrapped key is of another type")
     material: Attributes = {ck.CKA_PARAMETER_SET: ulong(read.row.type)}
     if read.seed is not None:
@@ -198,10 +212,14 @@ def _has_the_parts(row: ParameterSet, expanded: Bytes, seed: Bytes, public: byte
     204, algorithm 24).
     """
     import hashlib
+    import hmac
 
     if row.key_type == ck.CKK_ML_KEM:
-        tail = public + hashlib.sha3_256(public).digest() + seed[32:]
-        return bytes(expanded[-len(tail) :]) == tail
+        known = public + hashlib.sha3_256(public).digest()
+        with memoryview(expanded) as whole, memoryview(seed) as both:
+            start = len(whole) - len(known) - _Z_BYTES
+            same = hmac.compare_digest(whole[-_Z_BYTES:], both[-_Z_BYTES:])
+            return same and bytes(whole[start:-_Z_BYTES]) == known
     return bytes(expanded[:32]) == public[:32] and bytes(expanded[64:128]) == tr(public)
 
 

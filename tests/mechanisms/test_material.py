@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import os
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from engine_support import POSTQUANTUM, POSTQUANTUM_ONLY, Driver, secret_template, step, ulong
+from ferrohsm_adapters.software import parameter_sets, postquantum_info, postquantum_material
 from ferrohsm_adapters.software.engine import _LENT
 
 from ferrohsm import constants as ck
@@ -171,3 +174,48 @@ def test_every_row_is_served(driver: Driver) -> None:
         generates = row.functions & (Function.GENERATE | Function.GENERATE_KEY_PAIR)
         assert (row.produces is not None) == bool(generates) or type == ck.CKM_PKCS5_PBKD2
     assert parameter_kind(ck.CKM_VENDOR_DEFINED) is None
+
+
+def ml_kem(z: bytes) -> tuple[bytes, Attributes]:
+    """Return the seed of an ML-KEM key, and the attributes with an expanded key that ends with `z`."""
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+
+    seed = bytes(range(64))
+    public = MLKEM768PrivateKey.from_seed_bytes(seed).public_key().public_bytes_raw()
+    tail = public + hashlib.sha3_256(public).digest() + z
+    return seed, {
+        ck.CKA_KEY_TYPE: ck.CKK_ML_KEM.to_bytes(8, "little"),
+        ck.CKA_PARAMETER_SET: ck.CKP_ML_KEM_768.to_bytes(8, "little"),
+        ck.CKA_SEED: bytearray(seed),
+        ck.CKA_VALUE: bytearray(2400 - len(tail)) + tail,
+    }
+
+
+def test_the_parts_of_an_expanded_key_that_follow_from_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is where the kernels have no libcrypto 3.5."""
+    monkeypatch.setattr(postquantum_material, "_kernels", lambda _: None)
+    seed, right = ml_kem(bytes(range(32, 64)))
+    assert ck.CKA_PUBLIC_KEY_INFO in postquantum_material.complete_private(ck.CKK_ML_KEM, right)
+    _, wrong = ml_kem(bytes(range(33, 65)))
+    other = {**right, ck.CKA_VALUE: bytearray(right[ck.CKA_VALUE])}  # type: ignore[arg-type]
+    other[ck.CKA_VALUE][-33] ^= 1  # type: ignore[index, operator]
+    for attributes in (wrong, other):
+        with pytest.raises(errors.AttributeValueInvalid):
+            postquantum_material.complete_private(ck.CKK_ML_KEM, attributes)
+
+
+def test_a_seed_that_is_not_taken_is_wiped(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = parameter_sets.set_of(ml_kem(bytes(32))[1])
+    info = postquantum_info.private_key_info(row, bytes(range(64)), None)
+    seen = []
+
+    def read(data: bytes) -> Any:
+        seen.append(postquantum_info.read_private_key_info(data))
+        return seen[-1]
+
+    fake = SimpleNamespace(read_private_key_info=read, public_key_info=postquantum_info.public_key_info)
+    monkeypatch.setattr(postquantum_material, "postquantum_info", fake)
+    assert postquantum_material.unwrapped(info, ck.CKK_ML_KEM)[ck.CKA_SEED] == bytes(range(64))
+    with pytest.raises(errors.WrappedKeyInvalid):
+        postquantum_material.unwrapped(info, ck.CKK_ML_DSA)
+    assert [bytes(each.seed) for each in seen] == [bytes(range(64)), bytes(64)]
