@@ -74,12 +74,20 @@ def is_true(value: Value | None) -> bool:
     return value == TRUE
 
 
+# Days of the months, January first, in a common year.
+_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
 def _is_date(value: bytes | bytearray) -> bool:
     if not value:
         return True
     if len(value) != 8 or not value.isdigit():
         return False
-    return 1 <= int(value[4:6]) <= 12 and 1 <= int(value[6:8]) <= 31
+    year, month, day = int(value[:4]), int(value[4:6]), int(value[6:8])
+    if not 1 <= month <= 12:
+        return False
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    return 1 <= day <= (29 if leap and month == 2 else _DAYS[month - 1])
 
 
 def _is_text(value: bytes | bytearray) -> bool:

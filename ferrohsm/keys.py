@@ -10,7 +10,7 @@ from __future__ import annotations
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key, Template, Value
 from ferrohsm.attribute_kinds import CREATE, DERIVE, FALSE, GENERATE, TRUE, UNWRAP, is_true, number, ulong
-from ferrohsm.attributes import change, collapse, merge
+from ferrohsm.attributes import change, collapse, merge, rules_of
 from ferrohsm.audit import events
 from ferrohsm.audit.tokens import unique_id
 from ferrohsm.derivation import (
@@ -94,6 +94,8 @@ async def settle(session: Session, attributes: Attributes, made: Attributes | No
     object_class = number(attributes[ck.CKA_CLASS])
     if object_class not in (*_KEY_CLASSES, ck.CKO_CERTIFICATE):
         attributes.update(made or {})
+        if object_class == ck.CKO_DOMAIN_PARAMETERS:
+            _add_bits(attributes)
         return
     given = {attribute: attributes.pop(attribute) for attribute in _CHECKED if attribute in attributes}
     follows = ck.CKA_CHECK_VALUE if object_class in _SECRET_CLASSES else ck.CKA_PUBLIC_KEY_INFO
@@ -117,6 +119,14 @@ async def settle_made(session: Session, attributes: Attributes, made: Attributes
     except BaseException:
         await give_back(session.token, references)
         raise
+
+
+def _add_bits(attributes: Attributes) -> None:
+    """Add the lengths in bits of the numbers of domain parameters, as far as their type has them."""
+    for part, bits in ((ck.CKA_PRIME, ck.CKA_PRIME_BITS), (ck.CKA_SUBPRIME, ck.CKA_SUBPRIME_BITS)):
+        value = attributes.get(part)
+        if value is not None and not isinstance(value, tuple) and bits in rules_of(attributes):
+            attributes[bits] = ulong(int.from_bytes(value, "big").bit_length())
 
 
 def _add_checksum(object_class: int, attributes: Attributes) -> None:
