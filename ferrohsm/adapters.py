@@ -284,6 +284,18 @@ class AuthenticatedWrapSigner(Protocol):
         """Return the attributes of the key that `wrapped` holds (class and type are in `attributes`)."""
 
 
+class SeveralKeysSigner(Protocol):
+    """What a signer offers beside `HardwareSigner` when it derives several keys at once (SP 800-108)."""
+
+    async def check_derived(self, mechanism: Mechanism, attributes: Attributes) -> None:
+        """Raise what a single derivation would for this key's template; so the core learns whose is wrong."""
+
+    async def derive_several(
+        self, mechanism: Mechanism, base: Key, wanted: tuple[Attributes, ...]
+    ) -> tuple[Attributes, ...]:
+        """Return, for each of the keys in their order, the attributes to add; or none of them is made."""
+
+
 class EncapsulatingSigner(Protocol):
     """What a signer offers beside `HardwareSigner` when some of its mechanisms encapsulate keys."""
 

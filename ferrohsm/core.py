@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ferrohsm.adapters import Attributes, Operation
     from ferrohsm.background import Workers
     from ferrohsm.config import Config
+    from ferrohsm.derived_keys import FurtherKeys
     from ferrohsm.key_material import KeyMaterial
     from ferrohsm.loops import LoopThread
     from ferrohsm.messages import BoundMessages
@@ -458,6 +459,21 @@ class Core:
 
         self._check_there(session)
         return await key_material.derive_key_material(session, mechanism, base_oid, template)
+
+    @recorded(events.DERIVE, name="derive_key")
+    async def derive_several(
+        self,
+        session: Session,
+        mechanism: Mechanism,
+        base_oid: int,
+        template: Template,
+        further: FurtherKeys,
+    ) -> tuple[int, ...]:
+        """``C_DeriveKey`` with a parameter that asks for further keys: the key of `template` and those."""
+        from ferrohsm import derived_keys
+
+        self._check_there(session)
+        return await derived_keys.derive_several(session, mechanism, base_oid, template, further)
 
     @recorded(name="encapsulate_key")
     async def encapsulated_length(self, session: Session, mechanism: Mechanism, public_oid: int) -> int:

@@ -85,6 +85,14 @@ def _attributes(value: Any, _: tuple[Any, ...] = ()) -> bool:
     )
 
 
+def _all_attributes(value: Any, arguments: tuple[Any, ...]) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == len(arguments[2])
+        and all(_attributes(one, arguments) for one in value)
+    )
+
+
 def _object(value: Any, _: tuple[Any, ...]) -> bool:
     from ferrohsm import constants as ck
 
@@ -160,6 +168,8 @@ _SIGNER: dict[str, Check] = {
     "wrap_length": _length,
     "unwrap": _attributes,
     "derive": _attributes,
+    "check_derived": _none,
+    "derive_several": _all_attributes,
     "random": _exactly,
     "seed": _none,
     "encapsulated_length": _length,

@@ -204,11 +204,17 @@ cdef extern from "pkcs11.h" nogil:
         CK_BBOOL bLittleEndian
         CK_ULONG ulWidthInBits
 
+    ctypedef struct CK_DERIVED_KEY:
+        CK_ATTRIBUTE *pTemplate
+        CK_ULONG ulAttributeCount
+        CK_OBJECT_HANDLE *phKey
+
     ctypedef struct CK_SP800_108_KDF_PARAMS:
         CK_MECHANISM_TYPE prfType
         CK_ULONG ulNumberOfDataParams
         CK_PRF_DATA_PARAM *pDataParams
         CK_ULONG ulAdditionalDerivedKeys
+        CK_DERIVED_KEY *pAdditionalDerivedKeys
 
     ctypedef struct CK_SP800_108_FEEDBACK_KDF_PARAMS:
         CK_MECHANISM_TYPE prfType
@@ -217,6 +223,7 @@ cdef extern from "pkcs11.h" nogil:
         CK_ULONG ulIVLen
         CK_BYTE *pIV
         CK_ULONG ulAdditionalDerivedKeys
+        CK_DERIVED_KEY *pAdditionalDerivedKeys
 
     ctypedef struct CK_PBE_PARAMS:
         CK_BYTE *pInitVector
@@ -411,6 +418,9 @@ cdef extern from "pkcs11.h" nogil:
     const CK_MECHANISM_TYPE CKM_TLS12_MASTER_KEY_DERIVE
     const CK_MECHANISM_TYPE CKM_TLS12_KEY_AND_MAC_DERIVE
     const CK_MECHANISM_TYPE CKM_TLS12_KEY_SAFE_DERIVE
+    const CK_MECHANISM_TYPE CKM_SP800_108_COUNTER_KDF
+    const CK_MECHANISM_TYPE CKM_SP800_108_FEEDBACK_KDF
+    const CK_MECHANISM_TYPE CKM_SP800_108_DOUBLE_PIPELINE_KDF
     const CK_ULONG CKF_HKDF_SALT_NULL
     const CK_ULONG CKF_HKDF_SALT_DATA
     const CK_ULONG CKF_HKDF_SALT_KEY

@@ -195,6 +195,10 @@ cdef CK_RV C_DeriveKey(
 
 cdef CK_RV derive_key(Call *call) except *:
     cdef CK_MECHANISM value = call.mechanism[0]
+    cdef FurtherKeys further
+    take_further_keys(&value, &further)
+    if further.count != 0:
+        return derive_several(call, &value, &further)
     mechanism, session = read_mechanism_with_keys(call.session, &value), core_session(call.session)
     template = read_template(call.template, call.count)
     base = object_id(call.session, call.key, errors.KeyHandleInvalid)
@@ -211,6 +215,100 @@ cdef CK_RV derive_key(Call *call) except *:
     cdef CK_RV rv = hand_out(call, made, call.made)
     put_version(version_place, version)
     return learn(call, CKF_DERIVE, mechanism, base, [template]) if rv == CKR_OK else rv
+
+
+cdef struct FurtherKeys:
+    CK_SP800_108_KDF_PARAMS plain
+    CK_SP800_108_FEEDBACK_KDF_PARAMS feedback
+    CK_DERIVED_KEY *keys
+    CK_ULONG count
+
+
+cdef void take_further_keys(CK_MECHANISM *mechanism, FurtherKeys *further) noexcept:
+    """Take the array of further keys out of SP 800-108's parameter, which the mechanism has our copy of from here on.
+
+    One of another length is left to its decoder, which refuses it.
+    """
+    cdef CK_MECHANISM_TYPE type = mechanism.mechanism
+    further.keys, further.count = NULL, 0
+    if mechanism.pParameter == NULL:
+        return
+    if type == CKM_SP800_108_COUNTER_KDF or type == CKM_SP800_108_DOUBLE_PIPELINE_KDF:
+        if mechanism.ulParameterLen == sizeof(further.plain):
+            memcpy(&further.plain, mechanism.pParameter, sizeof(further.plain))
+            further.keys, further.count = further.plain.pAdditionalDerivedKeys, further.plain.ulAdditionalDerivedKeys
+            further.plain.ulAdditionalDerivedKeys = 0
+            mechanism.pParameter = &further.plain
+    elif type == CKM_SP800_108_FEEDBACK_KDF and mechanism.ulParameterLen == sizeof(further.feedback):
+        memcpy(&further.feedback, mechanism.pParameter, sizeof(further.feedback))
+        further.keys = further.feedback.pAdditionalDerivedKeys
+        further.count = further.feedback.ulAdditionalDerivedKeys
+        further.feedback.ulAdditionalDerivedKeys = 0
+        mechanism.pParameter = &further.feedback
+
+
+cdef CK_RV derive_several(Call *call, CK_MECHANISM *value, FurtherKeys *further) except *:
+    """Several keys, all or none. A template that is at fault is told by the place of its key's handle.
+
+    In an asynchronous session, too, the call ends with its work: each key's handle has a place of its own.
+    """
+    if further.keys == NULL or further.count > PIECES_LIMIT:
+        raise wrong_parameter()
+    # Read once: what is checked is what is used.
+    cdef bytearray memory = PyByteArray_FromStringAndSize(
+        <const char *>further.keys, <Py_ssize_t>(further.count * sizeof(CK_DERIVED_KEY))
+    )
+    cdef CK_DERIVED_KEY *keys = <CK_DERIVED_KEY *>PyByteArray_AS_STRING(memory)
+    cdef CK_ULONG i
+    for i in range(further.count):
+        if keys[i].phKey == NULL or bad_template(keys[i].pTemplate, keys[i].ulAttributeCount):
+            raise wrong_parameter()
+    mechanism, session = read_mechanism_with_keys(call.session, value), core_session(call.session)
+    template = read_template(call.template, call.count)
+    base = object_id(call.session, call.key, errors.KeyHandleInvalid)
+    wanted = read_further_templates(keys, further.count)
+    from ferrohsm.derived_keys import FurtherKeys as Wanted
+
+    asked = Wanted(wanted)
+    everything = template + [pair for one in wanted for pair in one]
+    try:
+        made = drive_with(call, everything, core().derive_several(session, mechanism, base, template, asked))
+    except BaseException:
+        if asked.wrong is not None:
+            i = asked.wrong
+            keys[i].phKey[0] = 0
+        raise
+    return hand_out_several(call, made, keys)
+
+
+cdef list read_further_templates(const CK_DERIVED_KEY *keys, CK_ULONG count):
+    """Return the templates; what bounds a single one bounds all of them together."""
+    cdef Budget budget
+    cdef CK_ULONG i
+    budget.count = budget.size = 0
+    wanted = []
+    for i in range(count):
+        try:
+            wanted.append(read_attributes(keys[i].pTemplate, keys[i].ulAttributeCount, 0, &budget))
+        except BaseException:
+            keys[i].phKey[0] = 0
+            raise
+    return wanted
+
+
+cdef CK_RV hand_out_several(Call *call, tuple made, const CK_DERIVED_KEY *keys) except *:
+    """Give the caller the handles of all keys, the call's own first, or leave no key."""
+    cdef CK_ULONG i
+    ferro_slot_born(call.session.slot)
+    try:
+        handles = [handle_of(call.session, oid, True) for oid in made]
+    except BaseException:
+        take_back(call, made)
+        raise
+    call.made[0] = handles[0]
+    for i in range(<CK_ULONG>len(handles) - 1):
+        keys[i].phKey[0] = handles[i + 1]
+    return CKR_OK
 
 
 cdef bint makes_key_material(const CK_MECHANISM *mechanism) noexcept nogil:

@@ -436,6 +436,22 @@ class Engine:
             return await derive.derive(self.begin, mechanism, base, attributes)
         return _derived(row, mechanism, base, attributes)
 
+    async def check_derived(self, mechanism: Mechanism, attributes: Attributes) -> None:
+        """Check what is asked of one of the keys that `derive_several` is to make."""
+        from ferrohsm_adapters.software import sp800_108
+
+        sp800_108.length_of(attributes)
+
+    async def derive_several(
+        self, mechanism: Mechanism, base: Key, wanted: tuple[Attributes, ...]
+    ) -> tuple[Attributes, ...]:
+        """Return the attributes to add to each of the keys, which SP 800-108 derives together."""
+        from ferrohsm_adapters.software import sp800_108
+
+        if self._row(mechanism, Function.DERIVE).family != "sp800_108":
+            raise MechanismInvalid
+        return sp800_108.derive_several(mechanism, base, wanted)
+
     def encapsulated_length(self, mechanism: Mechanism, public: Key) -> int:
         """Return the exact length of the ciphertext that `encapsulate` would give."""
         from ferrohsm_adapters.software import ml_kem

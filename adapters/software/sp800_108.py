@@ -11,7 +11,7 @@ from ferrohsm.adapters import Attributes, Function, Key
 from ferrohsm.errors import KeySizeRange, KeyTypeInconsistent, MechanismParamInvalid, TemplateIncomplete
 from ferrohsm.mechanisms import ROWS, Row
 from ferrohsm.parameters import DkmLength, IntegerFormat, KeyReference, Mechanism, PrfData, Sp800108
-from ferrohsm.typed import Any, Callable
+from ferrohsm.typed import Any, Callable, cast
 from ferrohsm_adapters.software import mac
 from ferrohsm_adapters.software.derive import derived_key, wanted_length
 from ferrohsm_adapters.software.material import number, secret_value
@@ -27,30 +27,61 @@ Prf = Callable[[bytes | bytearray], bytes]
 
 def derive(mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
     """Return the attributes of a key derived in counter, feedback or double pipeline mode."""
+    return derive_several(mechanism, base, (attributes,))[0]
+
+
+def derive_several(mechanism: Mechanism, base: Key, wanted: tuple[Attributes, ...]) -> tuple[Attributes, ...]:
+    """Return the attributes of keys derived one after the other, each of segments of its own."""
     parameter: Sp800108 = mechanism.parameter
+    lengths = [length_of(attributes) for attributes in wanted]
+    _check(mechanism.type, parameter.data)
+    prf, size = _function(parameter.prf, base)
+    counts = [-(-length // size) for length in lengths]
+    _check_counter(parameter.data, sum(counts))
+    pieces = _Pieces(parameter.data, sum(lengths), sum(counts) * size)
+    stream = _segments(mechanism.type, parameter, prf, pieces, sum(counts), size)
+    made: list[Attributes] = []
+    start = 0
+    try:
+        for attributes, length, count in zip(wanted, lengths, counts, strict=True):
+            made.append(derived_key(stream[start : start + length], attributes, leading=True))
+            start += count * size
+    except BaseException:
+        for key in made:
+            wipe(cast("bytearray", key[ck.CKA_VALUE]))
+        raise
+    finally:
+        wipe(stream)
+    return tuple(made)
+
+
+def length_of(attributes: Attributes) -> int:
+    """Return the length in bytes of a key's value.
+
+    Raises `TemplateIncomplete` when nothing says it, `AttributeValueInvalid` when the type has none such.
+    """
     length = wanted_length(attributes)
     if length is None:
         raise TemplateIncomplete("CKA_VALUE_LEN is missing")
-    _check(mechanism.type, parameter.data)
-    prf, size = _function(parameter.prf, base)
-    segments = -(-length // size)
-    _check_counter(parameter.data, segments)
-    pieces = _Pieces(parameter.data, length, segments * size)
-    made = bytearray()
+    return length
+
+
+def _segments(type: int, parameter: Sp800108, prf: Prf, pieces: _Pieces, count: int, size: int) -> bytearray:
+    """Return `count` outputs of the function, of `size` bytes each."""
+    made = bytearray(count * size)
     chained, previous = pieces.joined(b"", None), parameter.iv
-    for counter in range(1, segments + 1):
-        if mechanism.type == _COUNTER:
+    for counter in range(1, count + 1):
+        if type == _COUNTER:
             iteration = b""
-        elif mechanism.type == _PIPELINE:
+        elif type == _PIPELINE:
             iteration = chained = prf(chained)
         else:
             iteration = previous
         data = pieces.joined(iteration, counter)
         previous = prf(data)
         wipe(data)
-        made += previous
-    del made[length:]
-    return derived_key(made, attributes, leading=True)
+        made[(counter - 1) * size : counter * size] = previous
+    return made
 
 
 class _Pieces:
