@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from embed_build import SANITIZE
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes apart are for Linux")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes apart are for Linux"),
+    # Only the host brings the sanitizer along: the interpreter of the process apart has none.
+    pytest.mark.skipif(SANITIZE == "address", reason="the process apart has no sanitizer"),
+]
 
 
 @pytest.fixture
