@@ -52,6 +52,8 @@ cdef CK_RV inside(work_t work, Call *call) noexcept with gil:
     except BaseException as error:
         record_failure(call, error)
         return translate(error)
+    finally:
+        ferro_wipe_registers()  # before the lock is given away: that may be the first call of a function
 
 
 cdef void record_failure(Call *call, object error) noexcept:

@@ -61,7 +61,10 @@ cdef CK_RV C_DestroyObject(CK_SESSION_HANDLE hSession, CK_OBJECT_HANDLE hObject)
     cdef Call call
     clear(&call)
     call.key = hObject
-    return beside(hSession, &call, destroy_object, quick_destroy)
+    cdef CK_RV rv = beside(hSession, &call, destroy_object, quick_destroy)
+    if not call.quick:
+        ferro_wipe_stack()  # calls before this one may have left it there
+    return rv
 
 
 cdef CK_RV destroy_object(Call *call) except *:

@@ -229,7 +229,9 @@ cdef CK_RV log_in_for_one_use(Call *call) except *:
 cdef CK_RV C_Logout(CK_SESSION_HANDLE hSession) noexcept nogil:
     cdef Call call
     clear(&call)
-    return in_slot_alone(hSession, &call, log_out)
+    cdef CK_RV rv = in_slot_alone(hSession, &call, log_out)
+    ferro_wipe_stack()
+    return rv
 
 
 cdef CK_RV log_out(Call *call) except *:

@@ -85,7 +85,10 @@ cdef CK_RV either(Call *call, work_t work, quick_t quick) noexcept nogil:
     look_once(call)
     cdef CK_RV rv = FERRO_ASK if quick == NULL else quick(call)
     call.quick = rv != FERRO_ASK
-    return rv if call.quick else cross(work, call)
+    if not call.quick:
+        return cross(work, call)
+    ferro_wipe_registers()
+    return rv
 
 
 cdef CK_RV alone(CK_SESSION_HANDLE handle, int operation, Call *call, work_t work, quick_t quick) noexcept nogil:

@@ -5,6 +5,7 @@ from pkcs11_abi.functions cimport CK_FUNCTION_LIST_3_2
 
 cdef extern from "wipe.h" nogil:
     void ferro_wipe(void *memory, size_t length)
+    void ferro_wipe_registers()
     void ferro_wipe_stack()
     unsigned char *ferro_copy(const void *source, size_t length)
     void ferro_wipe_free(void *memory, size_t length)
