@@ -116,27 +116,6 @@ static CK_RV begin(ferro_kernel_op *op, const CK_MECHANISM *mechanism)
     return ferro_hash_begin(op);
 }
 
-static CK_RV once_length(const ferro_kernel_op *op, size_t length, size_t *out_length)
-{
-    (void)length;
-    *out_length = op->size;
-    return CKR_OK;
-}
-
-static CK_RV update_length(const ferro_kernel_op *op, size_t length, size_t *out_length)
-{
-    (void)op;
-    (void)length;
-    *out_length = 0;
-    return CKR_OK;
-}
-
-static CK_RV finish_length(const ferro_kernel_op *op, size_t *out_length)
-{
-    *out_length = op->size;
-    return CKR_OK;
-}
-
 static CK_RV once(ferro_kernel_op *op, const uint8_t *in, size_t length, uint8_t *out, size_t *out_length)
 {
     size_t none;
@@ -147,9 +126,9 @@ static CK_RV once(ferro_kernel_op *op, const uint8_t *in, size_t length, uint8_t
 
 const ferro_family ferro_digests = {
     .begin = begin,
-    .once_length = once_length,
-    .update_length = update_length,
-    .finish_length = finish_length,
+    .once_length = ferro_size_at_once,
+    .update_length = ferro_no_length,
+    .finish_length = ferro_size_at_end,
     .once = once,
     .update = ferro_hash_update,
     .finish = ferro_hash_finish,

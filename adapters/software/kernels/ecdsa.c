@@ -36,20 +36,6 @@ static CK_RV once_length(const ferro_kernel_op *op, size_t length, size_t *out_l
     return hashed(op) || (length != 0 && length <= LARGEST_INPUT) ? CKR_OK : CKR_DATA_LEN_RANGE;
 }
 
-static CK_RV update_length(const ferro_kernel_op *op, size_t length, size_t *out_length)
-{
-    (void)op;
-    (void)length;
-    *out_length = 0;
-    return CKR_OK;
-}
-
-static CK_RV finish_length(const ferro_kernel_op *op, size_t *out_length)
-{
-    *out_length = op->size;
-    return CKR_OK;
-}
-
 /* Read one DER INTEGER into `half` bytes; the place after it, or NULL. */
 static const uint8_t *read_integer(const uint8_t *at, const uint8_t *end, uint8_t *out, size_t half)
 {
@@ -185,8 +171,8 @@ static CK_RV verify(ferro_kernel_op *op, const uint8_t *in, size_t length, const
 const ferro_family ferro_ecdsa = {
     .begin = begin,
     .once_length = once_length,
-    .update_length = update_length,
-    .finish_length = finish_length,
+    .update_length = ferro_no_length,
+    .finish_length = ferro_size_at_end,
     .once = once,
     .update = ferro_hash_update,
     .finish = finish,

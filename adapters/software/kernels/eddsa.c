@@ -49,27 +49,6 @@ static CK_RV begin(ferro_kernel_op *op, const CK_MECHANISM *mechanism)
     return ok > 0 ? CKR_OK : ferro_failed(CKR_FUNCTION_FAILED);
 }
 
-static CK_RV once_length(const ferro_kernel_op *op, size_t length, size_t *out_length)
-{
-    (void)length;
-    *out_length = op->size;
-    return CKR_OK;
-}
-
-static CK_RV update_length(const ferro_kernel_op *op, size_t length, size_t *out_length)
-{
-    (void)op;
-    (void)length;
-    *out_length = 0;
-    return CKR_OK;
-}
-
-static CK_RV finish_length(const ferro_kernel_op *op, size_t *out_length)
-{
-    *out_length = op->size;
-    return CKR_OK;
-}
-
 /* libcrypto takes a NULL message for "tell me the size". */
 static const uint8_t *message(const uint8_t *in, size_t length)
 {
@@ -123,9 +102,9 @@ static CK_RV finish_verify(ferro_kernel_op *op, const uint8_t *signature, size_t
 
 const ferro_family ferro_eddsa = {
     .begin = begin,
-    .once_length = once_length,
-    .update_length = update_length,
-    .finish_length = finish_length,
+    .once_length = ferro_size_at_once,
+    .update_length = ferro_no_length,
+    .finish_length = ferro_size_at_end,
     .once = once,
     .update = update,
     .finish = finish,

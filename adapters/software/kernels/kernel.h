@@ -244,6 +244,10 @@ void ferro_op_release(ferro_kernel_op *op);
 void ferro_op_destroy(ferro_kernel_op *op);
 /* Free the contexts of an operation, keep the shell. */
 void ferro_op_strip(ferro_kernel_op *op);
+/* The lengths of a family whose one output comes at the end and has `op->size` bytes. */
+CK_RV ferro_size_at_once(const ferro_kernel_op *op, size_t length, size_t *out_length);
+CK_RV ferro_no_length(const ferro_kernel_op *op, size_t length, size_t *out_length);
+CK_RV ferro_size_at_end(const ferro_kernel_op *op, size_t *out_length);
 /* Append to `op->gathered`. */
 CK_RV ferro_gather(ferro_kernel_op *op, const uint8_t *in, size_t length);
 

@@ -128,20 +128,6 @@ static CK_RV once_length(const ferro_kernel_op *op, size_t length, size_t *out_l
     return CKR_OK;
 }
 
-static CK_RV update_length(const ferro_kernel_op *op, size_t length, size_t *out_length)
-{
-    (void)op;
-    (void)length;
-    *out_length = 0;
-    return CKR_OK;
-}
-
-static CK_RV finish_length(const ferro_kernel_op *op, size_t *out_length)
-{
-    *out_length = op->size;
-    return CKR_OK;
-}
-
 static CK_RV update(ferro_kernel_op *op, const uint8_t *in, size_t length, uint8_t *out, size_t *out_length)
 {
     (void)out;
@@ -277,8 +263,8 @@ static CK_RV verify(ferro_kernel_op *op, const uint8_t *in, size_t length, const
 const ferro_family ferro_message_signatures = {
     .begin = begin,
     .once_length = once_length,
-    .update_length = update_length,
-    .finish_length = finish_length,
+    .update_length = ferro_no_length,
+    .finish_length = ferro_size_at_end,
     .once = once,
     .update = update,
     .finish = finish,

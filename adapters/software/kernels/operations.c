@@ -190,6 +190,27 @@ static CK_RV ready(const ferro_kernel_op *op, int once)
     return CKR_OK;
 }
 
+CK_RV ferro_size_at_once(const ferro_kernel_op *op, size_t length, size_t *out_length)
+{
+    (void)length;
+    *out_length = op->size;
+    return CKR_OK;
+}
+
+CK_RV ferro_no_length(const ferro_kernel_op *op, size_t length, size_t *out_length)
+{
+    (void)op;
+    (void)length;
+    *out_length = 0;
+    return CKR_OK;
+}
+
+CK_RV ferro_size_at_end(const ferro_kernel_op *op, size_t *out_length)
+{
+    *out_length = op->size;
+    return CKR_OK;
+}
+
 CK_RV ferro_once_length(const ferro_kernel_op *op, size_t length, size_t *out_length)
 {
     CK_RV rv = ready(op, 1);

@@ -207,20 +207,6 @@ static CK_RV once_length(const ferro_kernel_op *op, size_t length, size_t *out_l
     return check_input(op, length);
 }
 
-static CK_RV update_length(const ferro_kernel_op *op, size_t length, size_t *out_length)
-{
-    (void)op;
-    (void)length;
-    *out_length = 0;
-    return CKR_OK;
-}
-
-static CK_RV finish_length(const ferro_kernel_op *op, size_t *out_length)
-{
-    *out_length = op->size;
-    return CKR_OK;
-}
-
 /* Raw RSA takes a whole block: a shorter input has zeros in front. */
 static const uint8_t *whole_block(const ferro_kernel_op *op, const uint8_t *in, size_t *length, uint8_t *block)
 {
@@ -365,8 +351,8 @@ static CK_RV again(ferro_kernel_op *op)
 const ferro_family ferro_rsa = {
     .begin = begin,
     .once_length = once_length,
-    .update_length = update_length,
-    .finish_length = finish_length,
+    .update_length = ferro_no_length,
+    .finish_length = ferro_size_at_end,
     .once = once,
     .update = ferro_hash_update,
     .finish = finish,
