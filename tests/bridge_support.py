@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 SO_PIN, PIN = "87654321", "123456"
-SOFTHSM2 = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so")
 CONFIGURATION = """\
 data_dir = "{data}"
 

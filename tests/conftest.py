@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from peer_modules import SOFTHSM2
 
 # Where it is used: tests/adapters. Only a conftest of the whole suite may name a plugin.
 pytest_plugins = ["ferrohsm.testing.adapter"]
@@ -45,7 +46,6 @@ log.level = ERROR
 slots.removable = false
 """
 
-SOFTHSM2_PATHS = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so")
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -209,7 +209,7 @@ def module(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def softhsm2_path() -> Path:
     """Return where SoftHSM's module is; skip or fail where it is not."""
-    for candidate in SOFTHSM2_PATHS:
+    for candidate in SOFTHSM2:
         if os.path.exists(candidate):
             return Path(candidate)
     missing("libsofthsm2.so", "softhsm2")

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from peer_modules import SOFTHSM2
 
 from ferrohsm import constants as ck
 from ferrohsm.parameters import RsaOaep
 from ferrohsm.testing.conformance import *  # noqa: F403
 from ferrohsm.testing.subject import Subject
-
-PLACES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so")
 
 # A module's handles are a process's, and so are the identities that the bridge gives.
 del test_identities_survive_a_restart  # noqa: F821
@@ -24,7 +23,7 @@ OAEP = RsaOaep(ck.CKM_SHA_1, ck.CKG_MGF1_SHA1, ck.CKZ_DATA_SPECIFIED, b"")
 
 @pytest.fixture(scope="module")
 def adapter_under_test(tmp_path_factory: pytest.TempPathFactory, need) -> Iterator[Subject]:  # type: ignore[no-untyped-def]
-    module = need(PLACES[0], package="softhsm2", places=PLACES)
+    module = need(SOFTHSM2[0], package="softhsm2", places=SOFTHSM2)
     folder = tmp_path_factory.mktemp("softhsm2")
     (folder / "tokens").mkdir()
     file = folder / "softhsm2.conf"

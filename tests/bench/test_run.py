@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from peer_modules import LIBRARIES, NSS
 
 from .conftest import QUICK, Bench, row
 
@@ -39,7 +40,7 @@ def test_a_peer_takes_part_by_itself(bench: Bench, need: Any) -> None:
 
 
 def test_nss_gets_its_database_from_the_init_string(bench: Bench, need: Any) -> None:
-    path = need("/usr/lib/x86_64-linux-gnu/libsoftokn3.so", package="libnss3")
+    path = need(NSS[0], package="libnss3", places=NSS)
     document = bench.run(
         "--only", "--module", f"NSS={path}", "--case", "ecdsa-p256-sign", "--case", "read-100"
     )
@@ -134,7 +135,7 @@ def test_a_named_token_is_left_as_it_was(bench: Bench, token: Any) -> None:
 
 def test_tls(bench: Bench, module_path: Any, need: Any) -> None:
     need("openssl", package="openssl")
-    need("/usr/lib/x86_64-linux-gnu/engines-3/pkcs11.so", package="libengine-pkcs11-openssl")
+    need(f"{LIBRARIES}/engines-3/pkcs11.so", package="libengine-pkcs11-openssl")
     document = bench.run(
         "--only", "--module", f"mine={module_path}", "--case", "tls-handshake", "--rounds", "1"
     )

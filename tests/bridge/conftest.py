@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bridge_support import SOFTHSM2, Backend
+from bridge_support import Backend
+from peer_modules import SOFTHSM2
 
 
 @pytest.fixture(scope="session")

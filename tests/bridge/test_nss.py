@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from bridge_support import PIN, Backend
+from peer_modules import NSS
 
 SCRIPT = Path(__file__).with_name("every_mechanism.py")
 LABEL = "NSS Certificate DB"
-PLACES = ("/usr/lib/x86_64-linux-gnu/libsoftokn3.so", "/usr/lib/x86_64-linux-gnu/nss/libsoftokn3.so")
 INIT = (
     "configdir='sql:{directory}' certPrefix='' keyPrefix='' secmod='secmod.db' flags= updatedir='' "
     "updateCertPrefix='' updateKeyPrefix='' updateid='' updateTokenDescription=''"
@@ -28,7 +28,7 @@ NOT_LISTED = "CKR_MECHANISM_INVALID"  # NSS verifies with CMAC without saying so
 def nss(need: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Backend:
     """Two databases, the second one behind the bridge."""
     need("certutil", package="libnss3-tools")
-    module = need("libsoftokn3.so", package="libnss3", places=PLACES)
+    module = need(NSS[0], package="libnss3", places=NSS)
     backend = Backend(tmp_path_factory.mktemp("nss"), module)
     (backend.directory / "pin").write_text(PIN)
     for name in ("direct", "bridged"):

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from peer_modules import NSS, SOFTHSM2
 
-SOFTHSM2 = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so")
-NSS = "/usr/lib/x86_64-linux-gnu/libsoftokn3.so"
 OTHER_PIN = "old-pin-77"
 
 
@@ -201,7 +200,7 @@ def test_what_is_wrong_is_said(ferrohsm: Any, old: Old, token: dict[str, Any]) -
 
 def test_from_nss(ferrohsm: Any, home: Any, need: Callable[..., str], token: dict[str, Any]) -> None:
     pytest.importorskip("PyKCS11", reason="PyKCS11 is a test dependency")
-    module = need(NSS, package="libnss3")
+    module = need(NSS[0], package="libnss3", places=NSS)
     certutil = need("certutil", package="libnss3-tools")
     database, password, noise = home.directory / "nss", home.directory / "password", home.directory / "noise"
     database.mkdir()

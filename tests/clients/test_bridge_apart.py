@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peer_modules import SOFTHSM2
 
-SOFTHSM2 = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so")
 CONFIGURATION = """\
 [slots.backend]
 adapter = "pkcs11_bridge"

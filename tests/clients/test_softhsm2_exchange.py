@@ -11,8 +11,7 @@ import sys
 import textwrap
 
 import pytest
-
-SOFTHSM2 = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so")
+from peer_modules import SOFTHSM2
 
 CONFIGURATION = """\
 directories.tokendir = {data}

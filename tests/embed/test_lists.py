@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from embed_build import SANITIZE
+from peer_modules import SOFTHSM2
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,6 +63,4 @@ def test_however_it_is_loaded(run_host: Callable[..., Any], way: str) -> None:
 def test_after_another_module_was_loaded_globally(
     run_host: Callable[..., Any], need: Callable[..., str], way: str
 ) -> None:
-    other = "softhsm/libsofthsm2.so"
-    places = [f"/usr/lib/x86_64-linux-gnu/{other}"]
-    run_host("symbols", way, need(f"/usr/lib/{other}", package="softhsm2", places=places))
+    run_host("symbols", way, need(SOFTHSM2[0], package="softhsm2", places=SOFTHSM2))

@@ -12,6 +12,7 @@ from bench import initialize_token
 from cryptoki import Cryptoki, InitializeArguments, RefusedError, mechanism, template
 from ferrohsm_adapters.pkcs11_bridge.cryptoki import FunctionList
 from keys import NO_PRIVACY, PAIRS, SECRETS, usable
+from peer_modules import NSS, SOFTHSM2
 
 from ferrohsm import constants as ck
 
@@ -39,8 +40,6 @@ _NSS_INIT = (
     b"configdir='' certPrefix='' keyPrefix='' secmod='' flags=noCertDB,noModDB,noKeyDB,forceOpen "
     b"updatedir='' updateCertPrefix='' updateKeyPrefix='' updateid='' updateTokenDescription=''"
 )
-_NSS_PLACES = ("/usr/lib/x86_64-linux-gnu/libsoftokn3.so", "/usr/lib/x86_64-linux-gnu/nss/libsoftokn3.so")
-_SOFTHSM2_PLACES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so")
 
 
 class _NssArguments(ctypes.Structure):
@@ -205,13 +204,13 @@ def softhsm2(directory: Path) -> Side:
     configuration = directory / "softhsm2.conf"
     configuration.write_text(f"directories.tokendir = {directory / 'softhsm2'}\nlog.level = ERROR\n")
     os.environ["SOFTHSM2_CONF"] = str(configuration)
-    return _with_token("SoftHSM2", _Exported(_first(_SOFTHSM2_PLACES)))
+    return _with_token("SoftHSM2", _Exported(_first(SOFTHSM2)))
 
 
 def nss(directory: Path) -> Side:
     """Return the slot of NSS that has all mechanisms and no database."""
     del directory
-    p11 = _Listed(_first(_NSS_PLACES))
+    p11 = _Listed(_first(NSS))
     text = ctypes.c_char_p(_NSS_INIT)
     place = ctypes.cast(text, ctypes.c_void_p)
     p11("C_Initialize", _NssArguments(None, None, None, None, ck.CKF_OS_LOCKING_OK, place, None))
@@ -223,7 +222,7 @@ PEERS: dict[str, Callable[[Path], Side]] = {"SoftHSM2": softhsm2, "NSS": nss}
 
 def place_of(peer: str) -> str | None:
     """Return where the library of a peer is, None where it is not installed."""
-    places = _SOFTHSM2_PLACES if peer == "SoftHSM2" else _NSS_PLACES
+    places = SOFTHSM2 if peer == "SoftHSM2" else NSS
     return next((place for place in places if os.path.exists(place)), None)
 
 

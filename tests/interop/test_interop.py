@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from peer_modules import NSS, SOFTHSM2
 from reviewed import ALONE, DIFFERENT, REFUSED
 
 from ferrohsm import constants as ck
@@ -26,14 +27,9 @@ from ferrohsm.mechanisms import ROWS
 
 HERE = Path(__file__).parent
 FACTS = HERE.parents[1] / "tools" / "facts" / "both-directions.json"
-NEEDS: dict[str, tuple[str, ...] | None] = {
-    "SoftHSM2": ("libsofthsm2.so", "softhsm2", "/usr/lib/softhsm/libsofthsm2.so"),
-    "NSS": ("libsoftokn3.so", "libnss3", "/usr/lib/x86_64-linux-gnu/libsoftokn3.so"),
-    "OpenSSL": ("openssl", "openssl", "/usr/bin/openssl"),
-    "Python": None,
-    "kyber-py": ("kyber_py",),
-    "dilithium-py": ("dilithium_py",),
-}
+PROGRAMS = {"SoftHSM2": ("softhsm2", SOFTHSM2), "NSS": ("libnss3", NSS), "OpenSSL": ("openssl", ("openssl",))}
+PACKAGES = {"kyber-py": "kyber_py", "dilithium-py": "dilithium_py"}
+PEERS = (*PROGRAMS, "Python", *PACKAGES)
 NAMES = {ck.name("CKM", type_) for type_ in ROWS}
 Results = dict[str, dict[str, str]]
 Run = Callable[[str], tuple[Results, set[str]]]
@@ -45,14 +41,12 @@ def run(module_path: Path, tmp_path_factory: pytest.TempPathFactory, need: Calla
     done: dict[str, tuple[Results, set[str]]] = {}
 
     def results(peer: str) -> tuple[Results, set[str]]:
-        needed = NEEDS[peer] or ()
-        if len(needed) == 1:
-            if find_spec(needed[0]) is None:
-                assert not os.environ.get("CI"), f"{peer} is not installed"
-                pytest.skip(f"{peer} is a test dependency")
-        elif needed:
-            program, package, place = needed
-            need(program, package=package, places=[place])
+        if peer in PACKAGES and find_spec(PACKAGES[peer]) is None:
+            assert not os.environ.get("CI"), f"{peer} is not installed"
+            pytest.skip(f"{peer} is a test dependency")
+        if peer in PROGRAMS:
+            package, places = PROGRAMS[peer]
+            need(places[0], package=package, places=places)
         if peer not in done:
             directory = tmp_path_factory.mktemp(peer.lower())
             command = [
@@ -78,7 +72,7 @@ def facts() -> dict[str, dict[str, list[str]]]:
     return made
 
 
-@pytest.mark.parametrize("peer", NEEDS)
+@pytest.mark.parametrize("peer", PEERS)
 def test_everything_that_both_have_is_exchanged(run: Run, peer: str) -> None:
     results, _ = run(peer)
     failed = {
@@ -95,7 +89,7 @@ def test_everything_that_both_have_is_exchanged(run: Run, peer: str) -> None:
     assert not empty, "both list these, and nothing is exchanged"
 
 
-@pytest.mark.parametrize("peer", NEEDS)
+@pytest.mark.parametrize("peer", PEERS)
 def test_the_documentation_says_what_was_exchanged(run: Run, peer: str) -> None:
     results, offered = run(peer)
     good = {
