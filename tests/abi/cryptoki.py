@@ -101,6 +101,15 @@ class RefusedError(Exception):
         self.rv = rv
 
 
+def answer(call: Any, *arguments: Any) -> str:
+    """Return what a call that makes something answers."""
+    try:
+        call(*arguments)
+    except RefusedError as refused:
+        return refused.rv
+    return "CKR_OK"
+
+
 def buffer(data: bytes) -> ctypes.Array[Any]:
     """Return memory that holds `data` and no byte more."""
     return (c_ubyte * len(data)).from_buffer_copy(data) if data else (c_ubyte * 0)()

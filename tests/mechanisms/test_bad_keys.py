@@ -6,7 +6,7 @@ from typing import Any
 
 import mechanism_parameters as parameters
 import pytest
-from cryptoki import RefusedError
+from cryptoki import answer
 from keys import CURVES, OPEN, PAIRS, usable
 from known_keys import DH_P, DSA_G, DSA_P, DSA_Q, RSA_P, RSA_Q, octets
 from sides import Side
@@ -17,15 +17,6 @@ from ferrohsm import constants as ck
 GENERIC = ck.CKK_GENERIC_SECRET
 ATTRIBUTE, PARAMETER = "CKR_ATTRIBUTE_VALUE_INVALID", "CKR_MECHANISM_PARAM_INVALID"
 WRAPPED = ("CKR_WRAPPED_KEY_INVALID", "CKR_WRAPPED_KEY_LEN_RANGE")
-
-
-def answer(call: Any, *arguments: Any) -> str:
-    """Return what a call that makes something answers."""
-    try:
-        call(*arguments)
-    except RefusedError as refused:
-        return refused.rv
-    return "CKR_OK"
 
 
 def changed(name: str, *, private: bool = False, **values: bytes | None) -> list[tuple[int, Any]]:
