@@ -70,6 +70,8 @@ _TABLE = (
         one_by_one=True,
         # Softoken answers CKR_ATTRIBUTE_TYPE_INVALID or keeps such attributes only on some classes.
         silent=frozenset((ck.CKA_SIGN_RECOVER, ck.CKA_VERIFY_RECOVER)),
+        # Versions that have such keys refuse the octet string.
+        edwards_point="raw",
         notes="Two slots: the first is for cryptography without login and keeps no token objects, the second "
         "is the database's. The user's PIN is set with C_InitPIN on a new database, whose first SO PIN is "
         "empty; C_InitToken resets a database.",

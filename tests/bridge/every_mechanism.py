@@ -124,7 +124,14 @@ class Run:
         half = halves[private] if isinstance(halves, tuple) else halves
         place = (key_type, private)
         if place not in self.keys:
-            self.keys[place] = self.p11.create(self.session, *half)
+            try:
+                self.keys[place] = self.p11.create(self.session, *half)
+            except RefusedError:
+                if key_type not in (ck.CKK_EC_EDWARDS, ck.CKK_EC_MONTGOMERY):
+                    raise
+                # Newer modules take the bytes of the point alone, older ones an octet string.
+                bare = [(type_, value[2:] if type_ == ck.CKA_EC_POINT else value) for type_, value in half]
+                self.keys[place] = self.p11.create(self.session, *bare)
         return self.keys[place]
 
     def attributes(self, handle: int) -> dict[str, str]:

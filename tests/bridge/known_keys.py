@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ferrohsm import constants as ck
@@ -126,6 +126,16 @@ def _ed25519() -> tuple[Pairs, Pairs]:
     )
 
 
+def _x25519() -> tuple[Pairs, Pairs]:
+    curve = (ck.CKA_EC_PARAMS, bytes.fromhex("06032b656e"))
+    point = x25519.X25519PrivateKey.from_private_bytes(SEED).public_key().public_bytes_raw()
+    wrapped = (ck.CKA_EC_POINT, bytes((4, len(point))) + point)
+    return (
+        _public(ck.CKK_EC_MONTGOMERY, curve, wrapped, verify=False),
+        _private(ck.CKK_EC_MONTGOMERY, curve, (ck.CKA_VALUE, SEED), sign=False, derive=True),
+    )
+
+
 def _dsa() -> tuple[Pairs, Pairs]:
     x = SCALAR % DSA_Q
     domain = [
@@ -151,6 +161,7 @@ KEYS: dict[int, Any] = {
     ck.CKK_RSA: _rsa(),
     ck.CKK_EC: _ec(),
     ck.CKK_EC_EDWARDS: _ed25519(),
+    ck.CKK_EC_MONTGOMERY: _x25519(),
     ck.CKK_DSA: _dsa(),
     ck.CKK_DH: _dh(),
     ck.CKK_AES: _secret(ck.CKK_AES, bytes(range(32))),
