@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -274,12 +275,14 @@ def agreed(private: Key, kdf: int, point: bytes, shared: bytes, length: int) -> 
 def test_montgomery_agreement(module: Any) -> None:
     public, private = curve_pair(ck.CKM_EC_MONTGOMERY_KEY_PAIR_GEN, ck.CKK_EC_MONTGOMERY, MONTGOMERY[module])
     name = module.__name__.rsplit(".", 1)[-1].capitalize()
-    theirs = getattr(module, name + "PrivateKey").generate()
     ours = getattr(module, name + "PublicKey").from_public_bytes(public.attributes[ck.CKA_EC_POINT])
-    right = theirs.exchange(ours)
-    assert agreed(private, ck.CKD_NULL, theirs.public_key().public_bytes_raw(), b"", 0) == right
-    with pytest.raises(errors.MechanismParamInvalid):
-        agreed(private, ck.CKD_NULL, bytes(len(public.attributes[ck.CKA_EC_POINT])), b"", 0)
+    for _ in range(4):  # the context of one agreement is the next one's, also after one that failed
+        theirs = getattr(module, name + "PrivateKey").generate()
+        point = theirs.public_key().public_bytes_raw()
+        for _ in range(2):
+            assert agreed(private, ck.CKD_NULL, point, b"", 0) == theirs.exchange(ours)
+        with pytest.raises(errors.MechanismParamInvalid):
+            agreed(private, ck.CKD_NULL, bytes(len(point)), b"", 0)
 
 
 def test_ec_agreement_and_its_derivation() -> None:
@@ -298,6 +301,49 @@ def test_ec_agreement_and_its_derivation() -> None:
     assert agreed(private, ck.CKD_SHA256_KDF, point, b"info", 50) == derived
     with pytest.raises(errors.MechanismParamInvalid):
         agreed(private, ck.CKD_NULL, point[:-1] + bytes((point[-1] ^ 1,)), b"", 0)
+
+
+@pytest.mark.parametrize("name", OIDS)
+def test_ec_agreement_with_one_after_the_other(name: str) -> None:
+    """A key's agreements share a context: none sees the point of the one before, or takes a wrong one."""
+    curve = getattr(ec, name.upper() if name.startswith("secp") else "BrainpoolP384R1")()
+    _, private = curve_pair(ck.CKM_EC_KEY_PAIR_GEN, ck.CKK_EC, OIDS[name])
+    scalar = ec.derive_private_key(int.from_bytes(private.attributes[ck.CKA_VALUE], "big"), curve)
+    forms = serialization.PublicFormat.UncompressedPoint, serialization.PublicFormat.CompressedPoint
+    for turn in range(6):
+        theirs = ec.generate_private_key(curve)
+        point = theirs.public_key().public_bytes(serialization.Encoding.X962, forms[turn % 2])
+        right = theirs.exchange(ec.ECDH(), scalar.public_key())
+        assert agreed(private, ck.CKD_NULL, point, b"", 0) == right
+        if turn % 2 == 0:
+            half = len(point) // 2
+            off_curve = point[:-1] + bytes((point[-1] ^ 1,))
+            too_large = point[:1] + b"\xff" * half + point[1 + half :]
+            for wrong in (
+                off_curve,
+                too_large,
+                bytes((4,)) + bytes(2 * half),
+                b"\0",
+                b"\0" * len(point),
+                b"\4",
+            ):
+                with pytest.raises(errors.MechanismParamInvalid):
+                    agreed(private, ck.CKD_NULL, wrong, b"", 0)
+
+
+def test_agreements_of_one_key_at_the_same_time() -> None:
+    _, private = curve_pair(ck.CKM_EC_KEY_PAIR_GEN, ck.CKK_EC, OIDS["secp256r1"])
+    scalar = ec.derive_private_key(int.from_bytes(private.attributes[ck.CKA_VALUE], "big"), ec.SECP256R1())
+
+    def agree_often(theirs: ec.EllipticCurvePrivateKey) -> bool:
+        point = theirs.public_key().public_bytes(
+            serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+        )
+        right = theirs.exchange(ec.ECDH(), scalar.public_key())
+        return all(agreed(private, ck.CKD_NULL, point, b"", 0) == right for _ in range(50))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(agree_often, [ec.generate_private_key(ec.SECP256R1()) for _ in range(8)]))
 
 
 def test_raw_rsa_private_operations(rsa_pair: tuple[Key, Key]) -> None:

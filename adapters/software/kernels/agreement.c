@@ -7,23 +7,55 @@
 
 enum { LARGEST_SHARED = 66, LARGEST_OUTPUT = 1024 * 1024 };
 
-static CK_RV shared_secret(const ferro_kernel_key *base, const CK_ECDH1_DERIVE_PARAMS *ecdh, uint8_t *out,
+/* Where the base key's last agreement has left its context, or a new one; NULL without memory. */
+static ferro_kernel_op *take(ferro_kernel_key *base)
+{
+    ferro_kernel_op *op = ferro_op_idle(base, NULL, CKF_DERIVE);
+
+    if (op == NULL && (op = ferro_op_make()) == NULL)
+        return NULL;
+    ferro_key_retain(base);
+    op->key = base;
+    op->function = CKF_DERIVE;
+    return op;
+}
+
+/*
+ * Set the other side's point. libcrypto refuses one that is not on the curve while it reads it, and lengths leave no
+ * room for the one at infinity. All curves in Weierstrass form that are served have the cofactor 1: each of their points
+ * is of the order that libcrypto's own check of a peer finds out by multiplying, which costs as much as the agreement.
+ */
+static int set_peer(ferro_kernel_op *op, const ferro_curve *curve, const uint8_t *point, size_t length)
+{
+    if (op->peer == NULL)
+        op->peer = ferro_curve_public(curve, point, length);
+    else if (EVP_PKEY_set1_encoded_public_key(op->peer, point, length) <= 0)
+        return 0;
+    return op->peer != NULL && EVP_PKEY_derive_set_peer_ex(op->pkey, op->peer, 0) > 0;
+}
+
+static CK_RV shared_secret(ferro_kernel_key *base, const CK_ECDH1_DERIVE_PARAMS *ecdh, uint8_t *out,
                            size_t *out_length)
 {
     const uint8_t *point;
     size_t length;
-    EVP_PKEY_CTX *context;
-    EVP_PKEY *peer;
+    ferro_kernel_op *op;
     int ok;
 
-    if (ferro_curve_point(base->curve, ecdh->pPublicData, ecdh->ulPublicDataLen, &point, &length) != 0
-        || (peer = ferro_curve_public(base->curve, point, length)) == NULL)
+    if (ferro_curve_point(base->curve, ecdh->pPublicData, ecdh->ulPublicDataLen, &point, &length) != 0)
         return CKR_MECHANISM_PARAM_INVALID;
-    context = EVP_PKEY_CTX_new_from_pkey(ferro_library(), base->pkey, NULL);
-    ok = context != NULL && EVP_PKEY_derive_init(context) > 0 && EVP_PKEY_derive_set_peer(context, peer) > 0
-         && EVP_PKEY_derive(context, out, out_length) > 0;
-    EVP_PKEY_CTX_free(context);
-    EVP_PKEY_free(peer);
+    if ((op = take(base)) == NULL)
+        return CKR_HOST_MEMORY;
+    if (!op->primed) {
+        op->pkey = EVP_PKEY_CTX_new_from_pkey(ferro_library(), base->pkey, NULL);
+        if (op->pkey == NULL || EVP_PKEY_derive_init(op->pkey) <= 0) {
+            ferro_op_release(op);
+            return ferro_failed(CKR_FUNCTION_FAILED);
+        }
+    }
+    ok = set_peer(op, base->curve, point, length) && EVP_PKEY_derive(op->pkey, out, out_length) > 0;
+    op->primed = (uint8_t)ok; /* what has failed is not used again */
+    ferro_op_release(op);
     /* What is left to fail is the peer's point: of small order, its secret would be zero. */
     return ok ? CKR_OK : ferro_failed(CKR_MECHANISM_PARAM_INVALID);
 }

@@ -174,7 +174,7 @@ const ferro_row *ferro_row_find(CK_MECHANISM_TYPE mechanism);
 typedef enum { OP_OVER, OP_READY, OP_PARTIAL } ferro_op_state;
 
 struct ferro_kernel_op {
-    const ferro_row *row;
+    const ferro_row *row;  /* NULL for an agreement */
     ferro_kernel_key *key; /* a reference while begun; borrowed from the key while idle */
     CK_FLAGS function;
     uint32_t epoch;
@@ -185,6 +185,7 @@ struct ferro_kernel_op {
     EVP_CIPHER_CTX *cipher;
     EVP_MAC_CTX *mac;
     EVP_PKEY_CTX *pkey;
+    EVP_PKEY *peer; /* an agreement's other side: another one each time */
     size_t size;   /* bytes of a digest, MAC, signature or tag */
     size_t held;   /* bytes that wait in a block cipher for the rest of their block */
     uint64_t room; /* bytes that a counter has left */
@@ -236,6 +237,8 @@ CK_RV ferro_verify(ferro_kernel_op *op, const void *in, size_t length, const voi
 CK_RV ferro_finish_verify(ferro_kernel_op *op, const void *signature, size_t signature_length);
 /* An operation with nothing in it, NULL without memory. */
 ferro_kernel_op *ferro_op_make(void);
+/* An idle operation of the key that did the same before, or NULL; the caller gives it a reference to the key. */
+ferro_kernel_op *ferro_op_idle(ferro_kernel_key *key, const ferro_row *row, CK_FLAGS function);
 /* A second operation that is where the first is (copying.c). */
 CK_RV ferro_op_copy(const ferro_kernel_op *op, ferro_kernel_op **copy);
 void ferro_op_reset(ferro_kernel_op *op);

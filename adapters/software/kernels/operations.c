@@ -15,11 +15,13 @@ void ferro_op_strip(ferro_kernel_op *op)
     EVP_CIPHER_CTX_free(op->cipher);
     EVP_MAC_CTX_free(op->mac);
     EVP_PKEY_CTX_free(op->pkey);
+    EVP_PKEY_free(op->peer);
     op->md = NULL;
     op->sha = NULL;
     op->cipher = NULL;
     op->mac = NULL;
     op->pkey = NULL;
+    op->peer = NULL;
     ferro_free(op->gathered);
     op->gathered = NULL;
     op->gathered_length = op->gathered_room = 0;
@@ -47,8 +49,7 @@ ferro_kernel_op *ferro_op_make(void)
     return op;
 }
 
-/* An idle operation of the key that did the same before, or NULL. */
-static ferro_kernel_op *op_from_key(ferro_kernel_key *key, const ferro_row *row, CK_FLAGS function)
+ferro_kernel_op *ferro_op_idle(ferro_kernel_key *key, const ferro_row *row, CK_FLAGS function)
 {
     ferro_kernel_op **link, *op;
 
@@ -139,7 +140,7 @@ CK_RV ferro_begin(CK_FLAGS function, const CK_MECHANISM *mechanism, ferro_kernel
         return CKR_FUNCTION_NOT_SUPPORTED;
     if ((rv = key_fits(row, key, function)) != CKR_OK)
         return rv;
-    if (op == NULL && key != NULL && (op = op_from_key(key, row, function)) != NULL)
+    if (op == NULL && key != NULL && (op = ferro_op_idle(key, row, function)) != NULL)
         ferro_key_retain(key);
     if (op == NULL) {
         if ((op = ferro_op_make()) == NULL)
