@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ferrohsm.audit.hashing import Key
+    from ferrohsm.audit.witness import Witness
     from ferrohsm.settings import AuditSettings, StoreSettings
 
 SUFFIX = ".jsonl"
 HEAD_GONE = "the head was gone"
 """How the record begins with which a chain goes on that has lost its head."""
+OLDER = "the token knows of later records"
+"""How the record begins with which a chain goes on that is older, head and all, than its token knows."""
 _DIGITS = 20
 _PART = 1 << 20
 _CLOCK_SLACK = 5_000_000_000  # nanoseconds
@@ -45,7 +48,7 @@ _APPEND = (
 class Place:
     """Where a chain is kept: `root` is the audit's directory, `key` is secret."""
 
-    __slots__ = ("head", "key", "name", "root", "signing_seed", "token")
+    __slots__ = ("head", "key", "name", "root", "signing_seed", "token", "witness")
 
     def __init__(self, root: str, name: str, head: str, key: Key, signing_seed: bytes) -> None:
         self.root = root
@@ -54,6 +57,12 @@ class Place:
         self.head = head
         self.key = key
         self.signing_seed = signing_seed
+        # What the token itself knows of its log; None of a chain that is no token's of ours.
+        self.witness: Witness | None = None
+
+    def recall(self) -> int:
+        """Return a record that the log is known to have reached, by others than its own files."""
+        return 0 if self.witness is None else self.witness.recall() or 0
 
     @property
     def path(self) -> str:
@@ -99,6 +108,8 @@ class Chain:
         self._sequence = 0
         self._digest = record.ZERO
         self._head_place = 1
+        self._compared = False  # with what the token knows
+        self._stored = 0
         self.dirty = False
         """Whether records may not be on disk yet."""
 
@@ -133,9 +144,20 @@ class Chain:
             self._offset, self._sequence, self._digest = head.offset, head.sequence, head.digest
         size = os.fstat(self._descriptor).st_size
         if size < self._offset or size < head.offset and head.segment == self._segment:
-            self._resume_behind(head, f"records up to {head.sequence} are gone")
+            self._resume_behind(head.sequence, f"records up to {head.sequence} are gone", head.digest)
             return []
-        return self._read_on(size, wanted)
+        lines = self._read_on(size, wanted)
+        self._compare()
+        return lines
+
+    def _compare(self) -> None:
+        """Notice, once, that log and head are both older than what the token knows of."""
+        if self._compared:
+            return
+        self._compared = True
+        known = self.place.recall()
+        if self._sequence < known:
+            self._resume_behind(known, f"{OLDER}, up to {known}")
 
     def _same_file(self) -> bool:
         return self._identity == files.identity(os.path.join(self.place.path, segment_name(self._segment)))
@@ -153,26 +175,37 @@ class Chain:
         self._segment, self._identity = first, (about.st_dev, about.st_ino)
 
     def _without_head(self, wanted: bytes | None) -> list[bytes]:
-        """Begin a chain, or go on with one whose head is gone."""
+        """Begin a chain, or go on with one whose head is gone, and perhaps more."""
+        # What this process has written itself it knows as well as the token.
+        known = max(self.place.recall(), self._sequence)
+        self._compared = True
         found = segments(self.place.path)
         if not found:
-            self._sequence, self._digest, self._offset = 0, record.ZERO, 0
-            self._store_head(Head(0, 1, 0, record.ZERO))
-            self._open(1)
+            self._sequence, self._digest, self._offset = known, record.ZERO, 0
+            if known:
+                self._open(known + 1)
+                self._say(events.RESUMED, f"{HEAD_GONE}, and records up to {known}")
+                self.sync()  # only then there is a head again, with which the next one says nothing
+            else:
+                self._store_head(Head(0, 1, 0, record.ZERO))
+                self._open(1)
             return []
         first = found[-1][0]
         self._open(first)
         self._offset, self._sequence, self._digest = 0, first - 1, record.ZERO
         lines = self._read_on(os.fstat(self._descriptor).st_size, wanted)
-        self._say(events.RESUMED, f"{HEAD_GONE}; later records may be, too")
+        if self._sequence < known:
+            self._resume_behind(known, f"{HEAD_GONE}, and records up to {known}")
+        else:
+            self._say(events.RESUMED, f"{HEAD_GONE}; later records may be, too")
         return lines
 
-    def _resume_behind(self, head: Head, what: str) -> None:
+    def _resume_behind(self, known: int, what: str, digest: str | None = None) -> None:
         """Go on behind records that are gone: their numbers are not given out again."""
-        lines = self._read_whole_tail()
-        self._offset = lines
-        self._sequence = max(head.sequence, self._sequence)
-        self._digest = head.digest if head.sequence == self._sequence else self._digest
+        self._offset = self._read_whole_tail()
+        if known >= self._sequence:
+            self._sequence = known
+            self._digest = digest or self._digest
         self._say(events.RESUMED, what)
 
     def _read_whole_tail(self) -> int:
@@ -301,8 +334,14 @@ class Chain:
         self._store_head(Head(self._sequence, self._segment, self._offset, self._digest))
 
     def _store_head(self, head: Head) -> None:
+        self._stored = head.sequence
         self._head_place = 1 - self._head_place
         heads.store(self.place.head, head, self._head_place, self.place.name, self.place.key, self._owner)
+
+    def tell(self) -> None:
+        """Tell the token how far the log is on disk, if that is worth it."""
+        if self._compared and self.place.witness is not None:
+            self.place.witness.tell(self._stored)
 
     def token_of(self, entry: Sequence[Any]) -> str:
         """Return the token that an entry is about; the module's chain has those of tokens that are gone."""

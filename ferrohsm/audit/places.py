@@ -11,6 +11,7 @@ import os
 
 from ferrohsm.audit.chain import Place, segments
 from ferrohsm.audit.hashing import Key
+from ferrohsm.audit.witness import Witness, mark_of
 from ferrohsm.errors import DeviceError
 from ferrohsm.store import files
 from ferrohsm.store.sealing import KEY_SIZE, wipe
@@ -75,8 +76,14 @@ def find(config: Config, root: str, name: str) -> Place:
 
         master = read_public_key(os.path.join(token, "public.key"))
         head = os.path.join(token if config.audit.directory is None else os.path.join(root, name), _HEAD)
-        return _place(root, name, head, master)
+        place = _place(root, name, head, master)
+        place.witness = _witness(config, token)
+        return place
     return _place(root, name, os.path.join(root, name, _HEAD), _own_key(config, root))
+
+
+def _witness(config: Config, token: str) -> Witness:
+    return Witness(config, token, mark_of(config.audit.directory))
 
 
 def token_directory(config: Config, root: str, name: str) -> str | None:
@@ -137,20 +144,20 @@ def names(root: str) -> list[str]:
 
 
 def chains(config: Config, root: str) -> list[str]:
-    """Return the names of the chains that there are, and of those whose head is there without a log."""
+    """Return the names of the chains that there are, and of those of which a head or a token still knows."""
     found = {
         name
         for name in names(root)
         if segments(os.path.join(root, name)) or os.path.exists(os.path.join(root, name, _HEAD))
     }
-    if config.audit.directory is None:
-        for data_dir in data_directories(config):
-            if root_of(config, data_dir) == root:
-                found.update(_tokens_with_head(config, root, os.path.join(data_dir, "tokens")))
+    for data_dir in data_directories(config):
+        if root_of(config, data_dir) == root:
+            found.update(_tokens_with_log(config, root, os.path.join(data_dir, "tokens"), found))
     return sorted(found)
 
 
-def _tokens_with_head(config: Config, root: str, tokens: str) -> list[str]:
+def _tokens_with_log(config: Config, root: str, tokens: str, found: set[str]) -> list[str]:
+    """Return the tokens beside those that were found that have a head, or remember that there was a log."""
     try:
         serials = os.listdir(tokens)
     except FileNotFoundError:
@@ -158,5 +165,11 @@ def _tokens_with_head(config: Config, root: str, tokens: str) -> list[str]:
     return [
         serial
         for serial in serials
-        if os.path.exists(os.path.join(tokens, serial, _HEAD)) and token_directory(config, root, serial)
+        if serial not in found
+        and (token := token_directory(config, root, serial)) is not None
+        and (_has_head(config, token) or _witness(config, token).recall())
     ]
+
+
+def _has_head(config: Config, token: str) -> bool:
+    return config.audit.directory is None and os.path.exists(os.path.join(token, _HEAD))

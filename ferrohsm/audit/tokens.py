@@ -318,6 +318,8 @@ class Audit:
 
             made = Trail(self._config, root, self.make_carrier, self.threads)
             trail = self._trails.setdefault(root, made)
+        if kept is not None:
+            trail.attest(name, store)
         return trail, name.encode(), slot
 
     def stop(self) -> None:

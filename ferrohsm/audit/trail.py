@@ -14,7 +14,7 @@ from ferrohsm import log
 from ferrohsm.audit import drain, events, places
 from ferrohsm.audit import ring as rings
 from ferrohsm.audit.chain import Chain
-from ferrohsm.errors import DeviceError
+from ferrohsm.errors import DeviceError, HsmError
 from ferrohsm.store import files
 from ferrohsm.store.directory import is_serial
 from ferrohsm.typed import TYPE_CHECKING
@@ -22,8 +22,10 @@ from ferrohsm.typed import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ferrohsm.audit.chain import Place
     from ferrohsm.audit.ring import Carrier, Ring
     from ferrohsm.config import Config
+    from ferrohsm.store.access import Access
 
 INTERVAL = 200
 """Milliseconds from an event to the disk, at most, where there may be a thread."""
@@ -48,6 +50,7 @@ class Trail:
         self._threads = threads
         self._lock = allocate_lock()
         self._chains: dict[str, Chain] = {}
+        self._places: dict[str, Place] = {}
         self._opened = False
         self._ended = allocate_lock()
         self._lost = 0
@@ -128,6 +131,8 @@ class Trail:
             if entry is not None:
                 name = entry[88:120].rstrip(b"\0").decode("ascii", "replace")
                 drain.write_at_once(self.chain_of(name), entry)
+            for chain in self._chains.values():
+                chain.tell()
         finally:
             _release_size_signal(before)
 
@@ -164,9 +169,29 @@ class Trail:
             name = places.MODULE
         chain = self._chains.get(name)
         if chain is None:
-            place = places.find(self._config, self.root, name)
-            chain = self._chains[name] = Chain(place, self._settings, self._config.store)
+            chain = self._chains[name] = Chain(self._place(name), self._settings, self._config.store)
         return chain
+
+    def _place(self, name: str) -> Place:
+        place = self._places.get(name)
+        if place is None:
+            place = self._places.setdefault(name, places.find(self._config, self.root, name))
+        return place
+
+    def attest(self, name: str, store: Access) -> None:
+        """Have an open token learn at its logins how far its log is, and tell what it remembers."""
+
+        def at_login(raw: bytes) -> bytes:
+            try:
+                place = self._place(name)
+            except (OSError, HsmError):
+                return raw  # what cannot be recorded is refused elsewhere
+            if place.witness is None:
+                return raw
+            place.witness.store = store
+            return place.witness.at_login(place, raw)
+
+        store.witness = at_login
 
     # When it cannot be written
 
@@ -229,6 +254,9 @@ class Trail:
 
     def stop(self) -> None:
         """Write what is left and end; what cannot be written stays in the ring for the next process."""
+        for place in list(self._places.values()):
+            if place.witness is not None:
+                place.witness.closing = True
         ring = self.ring
         if ring is not None and ring.carrier is not None:
             ring.carrier.stop()

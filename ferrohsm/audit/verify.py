@@ -10,7 +10,7 @@ from time import sleep
 
 from ferrohsm.audit import head as heads
 from ferrohsm.audit import record
-from ferrohsm.audit.chain import HEAD_GONE, segments
+from ferrohsm.audit.chain import HEAD_GONE, OLDER, segments
 from ferrohsm.audit.events import NAMES, PRUNED, RESUMED
 from ferrohsm.typed import TYPE_CHECKING, Callable, Iterator, NamedTuple
 
@@ -101,6 +101,7 @@ def verify(
     """
     # The head is read first: records that are written meanwhile are beyond it.
     head, _ = heads.load(place.head, place.name, place.key)
+    known = place.recall()
     walk = _Walk(place, checkpoint)
     report = walk.report
     done = 0
@@ -111,6 +112,9 @@ def verify(
             step(done)
     walk.end()
     _check_head(place, head, report)
+    if known > max(report.last, 0 if head is None else head.sequence):
+        gone = f"the token knows of records up to {known}: those after {report.last} are gone"
+        report.add("cut", report.last + 1, "token.db", gone)
     if checkpoint is not None and not walk.met:
         report.add(
             "cut",
@@ -143,7 +147,9 @@ class _Walk:
             self._bad(line, number)
             return
         report.records += 1
-        if report.last == 0:
+        if number > report.last + 1 and self._resumed(data):
+            report.first = report.first or number  # it says itself what is missing before it
+        elif report.last == 0:
             self._first(line, number)
         elif number != report.last + 1:
             self._jump(line, number)
@@ -177,6 +183,13 @@ class _Walk:
         report.last = expected
         self._sure = False
 
+    def _resumed(self, data: bytes) -> bool:
+        """Say whether a record went on without the head, or behind it, from the last one that is here.
+
+        It names that one's digest: whoever removes more behind it does not hide that.
+        """
+        return self._sure and _lost(data) is not None and record.before(data) == self.report.digest
+
     def _first(self, line: Line, number: int) -> None:
         self.report.first = number
         if number == 1:
@@ -207,13 +220,14 @@ class _Walk:
             if digits.isdigit():
                 self._pruned = max(self._pruned, int(digits))
         elif _RESUMED in data:
-            at = data.find(b'"detail":"') + 10
-            said = data[at : data.find(b'"', at)].decode("ascii", "replace")
-            if said.startswith(HEAD_GONE) and not self._vouched(number):
+            said = _lost(data)
+            if said is None:
+                self.report.notices.append(f"record {number}: {_detail(data)}")
+            elif self._vouched(number):
+                self.report.notices.append(f"record {number}: {said}")
+            else:
                 # Whoever cuts the tail and removes the head must not be helped by the next record.
                 self.report.add(LOST_HEAD, number, where, f"before record {number} {said}")
-            else:
-                self.report.notices.append(f"record {number}: {said}")
 
     def _vouched(self, number: int) -> bool:
         """Say whether a checkpoint was made after that record: somebody took the log for what it was then."""
@@ -238,6 +252,17 @@ class _Walk:
     @staticmethod
     def _at(line: Line) -> str:
         return f"{line.file}:{line.number}"
+
+
+def _detail(data: bytes) -> str:
+    at = data.find(b'"detail":"') + 10
+    return data[at : data.find(b'"', at)].decode("ascii", "replace")
+
+
+def _lost(data: bytes) -> str | None:
+    """Return what a record says with which a chain went on though its end was not known, else None."""
+    said = _detail(data) if _RESUMED in data else ""
+    return said if said.startswith((HEAD_GONE, OLDER)) else None
 
 
 def _check_head(place: Place, head: heads.Head | None, report: Report) -> None:

@@ -100,6 +100,8 @@ class Access:
         self._certain = -1
         # Whether the last listing showed this token as the free one.
         self.listed_free = False
+        # What is told at a login what the token remembers of its audit, and returns what it is to remember.
+        self.witness: Callable[[bytes], bytes] | None = None
 
     # Opening
 
@@ -361,6 +363,8 @@ class Access:
             record, tries = self._due(transaction.records, user)
             tries = tries.another()
             transaction.records.put(_TRIES[user], tries.pack())
+            if self.witness is not None:
+                transaction.logs = self.witness(transaction.logs)
         master = self._unwrapped(record, pin, pins.Owner(self._name, incarnation, user), public, tries)
         try:
             return self._succeeded(database, user, Proof(incarnation, record, master), pin)

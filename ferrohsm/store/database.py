@@ -17,7 +17,7 @@ from _weakref import ref
 
 from ferrohsm.errors import DeviceError, DeviceRemoved, HsmError, TokenWriteProtected
 from ferrohsm.settings import StoreSettings
-from ferrohsm.store import files, schema
+from ferrohsm.store import files, remembered, schema
 from ferrohsm.store.generation import Generation
 from ferrohsm.store.sealing import PublicKeys, mac
 from ferrohsm.store.sqlite import sqlite3
@@ -91,30 +91,49 @@ class Records:
 
     def counter(self) -> tuple[int, int]:
         """Return the number of the last commit and the last object identity given out."""
-        value = self.need("counter")
-        if len(value) != _COUNTER.size:
-            raise DeviceError(_DAMAGED)
-        number, oid = _COUNTER.unpack(value)
+        number, oid = _COUNTER.unpack(self._counters()[: _COUNTER.size])
         return number, oid
 
-    def count(self, number: int, oid: int) -> None:
-        """Write the counter."""
-        self.put("counter", _COUNTER.pack(number, oid))
+    def logs(self) -> bytes:
+        """Return what the token remembers of its audit (`ferrohsm.store.remembered`)."""
+        return self._counters()[_COUNTER.size :]
+
+    def _counters(self) -> bytes:
+        value = self.need("counter")
+        if len(value) < _COUNTER.size or not remembered.sound(value[_COUNTER.size :]):
+            raise DeviceError(_DAMAGED)
+        return value
+
+    def count(self, number: int, oid: int, logs: bytes = b"") -> None:
+        """Write the counter, and what is remembered of the audit."""
+        self.put("counter", _COUNTER.pack(number, oid) + logs)
 
     def _mac(self, name: str, value: bytes) -> bytes:
         return mac(self._key, b"meta\0" + self._serial + name.encode() + b"\0" + value)
 
 
 class Transaction:
-    """A write in progress: `number` is its commit's, `oid` the last identity given out."""
+    """A write in progress: `number` is its commit's, `oid` the last identity given out.
 
-    __slots__ = ("db", "number", "oid", "records")
+    `logs` is what the token remembers of its audit. It is written with either.
+    """
+
+    __slots__ = ("_before", "db", "logs", "number", "oid", "records")
 
     def __init__(self, db: sqlite3.Connection, records: Records) -> None:
         self.db = db
         self.records = records
         number, self.oid = records.counter()
+        self.logs = records.logs()
+        self._before = number, self.oid, self.logs
         self.number = number + 1
+
+    def count(self, *, announced: bool) -> None:
+        """Write the counter of a commit; one that is not `announced` has no number and no new identities."""
+        if announced:
+            self.records.count(self.number, self.oid, self.logs)
+        elif self.logs != self._before[2]:
+            self.records.count(*self._before[:2], self.logs)
 
 
 class Database:
@@ -215,15 +234,20 @@ class Database:
             self._give(db, keep)
 
     @contextmanager
-    def write(self, *, lasting: bool = True, announced: bool = True) -> Iterator[Transaction]:
+    def write(
+        self, *, lasting: bool = True, announced: bool = True, patience: float | None = None
+    ) -> Iterator[Transaction]:
         """Give the only write transaction; it is on disk when the block has ended without an exception.
 
         Unless it is `lasting`, a power failure may take it back, as a whole; a killed process cannot.
         Unless it is `announced`, the generation stays: the block must leave all objects as they are.
+        `patience` is how long another writer is waited for, in seconds; None for as long as configured.
         """
         if self.write_protected:
             raise TokenWriteProtected("the token's medium cannot be written")
-        if not self._writer.acquire(timeout=max(self._place.busy_timeout, 0.001)):
+        if patience is None:
+            patience = self._place.busy_timeout
+        if not self._writer.acquire(timeout=max(patience, 0.001)):
             raise DeviceError("another thread has kept the token busy for too long")
         try:
             db = self._take()
@@ -231,15 +255,15 @@ class Database:
             try:
                 if not lasting:
                     db.execute("PRAGMA synchronous=NORMAL")
-                self._retry(db, "BEGIN IMMEDIATE")
+                self._until_free(lambda: db.execute("BEGIN IMMEDIATE"), patience)
                 if not self.current():
                     # Looked at under the lock: nobody is told "done" about a file that is no longer there.
                     raise DeviceRemoved("the token was deleted or replaced")
                 transaction = Transaction(db, Records(db, self._serial, self._public.mac_key))
                 transaction.number = self._generation.after(transaction.number)
                 yield transaction
+                transaction.count(announced=announced)
                 if announced:
-                    transaction.records.count(transaction.number, transaction.oid)
                     self._generation.begin(transaction.number)
                 self._retry(db, "COMMIT")
                 if announced:
@@ -264,9 +288,9 @@ class Database:
         """Execute a statement that may find another connection in the way."""
         self._until_free(lambda: db.execute(statement))
 
-    def _until_free(self, work: Callable[[], T]) -> T:
-        """Do what may find another connection in the way again, up to the configured time."""
-        deadline = time.monotonic() + self._place.busy_timeout
+    def _until_free(self, work: Callable[[], T], patience: float | None = None) -> T:
+        """Do what may find another connection in the way again, up to `patience` or the configured time."""
+        deadline = time.monotonic() + (self._place.busy_timeout if patience is None else patience)
         pause = 0.0005
         while True:
             try:

@@ -102,7 +102,7 @@ class World:
             timeout=120,
         )
         assert done.returncode == code, done.stdout + done.stderr
-        return json.loads(done.stdout)
+        return json.loads(done.stdout) if done.stdout else None
 
     def records(self, *arguments: str) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = self.audit("show", *arguments)["records"]
