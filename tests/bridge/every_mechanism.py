@@ -242,6 +242,12 @@ def signs(run: Run, name: str, type_: int, key_type: int) -> None:
         p11("C_VerifyInit", run.session, run.how(type_), public)
         return p11.rv("C_Verify", run.session, over, len(over), signature, len(signature))
 
+    def sign() -> bytes:
+        p11("C_SignInit", run.session, run.how(type_), private)
+        # NSS 3.110 takes no more room for an Ed25519 signature than it needs.
+        room = 64 if type_ == ck.CKM_EDDSA else 65536
+        return p11.whole("C_Sign", run.session, data, len(data), room=room)
+
     def parts() -> bytes:
         p11("C_SignInit", run.session, run.how(type_), private)
         return _parts(run, "Sign", data, gives=False)
@@ -252,9 +258,7 @@ def signs(run: Run, name: str, type_: int, key_type: int) -> None:
         p11("C_VerifyUpdate", run.session, data[9:], len(data) - 9)
         return p11.rv("C_VerifyFinal", run.session, signature, len(signature))
 
-    signature = run.answer(
-        f"{name} sign", lambda: p11.transform("Sign", run.session, run.how(type_), private, data), same=same
-    )
+    signature = run.answer(f"{name} sign", sign, same=same)
     if signature is not None:
         run.given[f"{name} sign"] = signature.hex()
         run.answer(f"{name} verify", lambda: verify(signature))
