@@ -7,6 +7,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -173,17 +174,15 @@ def test_what_was_touched_is_not_used(bench: Bench, p11: Cryptoki, session: int,
         p11.data_object(session, ON_TOKEN, (ck.CKA_PRIVATE, private), named(b"name %d" % number))
     warm(p11, session)
     (file,) = bench.log.parent.glob("data/tokens/*/token.db")
-    with sqlite3.connect(file) as db:
+    with closing(sqlite3.connect(file)) as db:
         whole = {table: db.execute(f"SELECT * FROM {table}").fetchall() for table in ("entry", "object")}
-    db.close()
     for what, statements in SPOILT.items():
         tamper(bench, *statements)
         assert p11.rv("C_FindObjectsInit", session, template(named(b"name 0")), 1) == "CKR_DEVICE_ERROR", what
-        with sqlite3.connect(file) as db:
+        with closing(sqlite3.connect(file)) as db, db:
             for table, rows in whole.items():
                 db.execute(f"DELETE FROM {table}")
                 db.executemany(f"INSERT INTO {table} VALUES ({','.join('?' * len(rows[0]))})", rows)
-        db.close()
     assert len(quickly(p11, session, named(b"name 0"))) == 1
 
 

@@ -39,6 +39,7 @@ def test_a_full_disk_loses_nothing(mount: Mount) -> None:
     token.create(data("again"))
     step(token.store.delete(token.find()[0]))
     assert token.another().login().labels() == [*made[1:], "again"]
+    token.close()
 
 
 def test_a_token_that_does_not_fit_is_not_half_made(mount: Mount) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,18 +14,31 @@ from ferrohsm import constants as ck
 from ferrohsm.errors import DeviceError, HsmError, PinIncorrect
 from ferrohsm.store.directory import TokenDirectory
 
+Restore = Callable[[Path, Path], Token]
+
 
 def quiet(done: int, total: int) -> None:
     assert 0 <= done <= total
 
 
-def restored(file: Path, path: Path) -> Token:
-    directory = TokenDirectory(str(path), config())
-    directory.restore(str(file), quiet)
-    return Token(path)
+@pytest.fixture
+def restored() -> Iterator[Restore]:
+    """Restore a backup to a directory, and close what was opened there at the end."""
+    opened: list[Token] = []
+
+    def restore(file: Path, path: Path) -> Token:
+        TokenDirectory(str(path), config()).restore(str(file), quiet)
+        opened.append(Token(path))
+        return opened[-1]
+
+    yield restore
+    for token in opened:
+        token.close()
 
 
-def test_a_backup_holds_everything_and_is_nobody_elses(token: Token, tmp_path: Path) -> None:
+def test_a_backup_holds_everything_and_is_nobody_elses(
+    token: Token, tmp_path: Path, restored: Restore
+) -> None:
     for number in range(30):
         token.create(data(f"object {number}", private=bool(number % 2)))
     file = tmp_path / "backup"
@@ -44,7 +58,7 @@ def test_a_backup_holds_everything_and_is_nobody_elses(token: Token, tmp_path: P
     again.create(data("goes on"))
 
 
-def test_a_backup_of_a_token_in_use_is_of_one_commit(token: Token, tmp_path: Path) -> None:
+def test_a_backup_of_a_token_in_use_is_of_one_commit(token: Token, tmp_path: Path, restored: Restore) -> None:
     """Objects are made in pairs within one commit's reach: each label that is there has been read whole."""
     stop = threading.Event()
     made: list[str] = []
@@ -76,7 +90,9 @@ def test_a_backup_of_a_token_in_use_is_of_one_commit(token: Token, tmp_path: Pat
         thread.join()
 
 
-def test_a_backup_ends_while_others_commit_at_every_step(token: Token, tmp_path: Path) -> None:
+def test_a_backup_ends_while_others_commit_at_every_step(
+    token: Token, tmp_path: Path, restored: Restore
+) -> None:
     for number in range(40):
         token.create(data(f"object {number:02}", value=bytes(16_000)))
     other = token.another().login()
@@ -94,7 +110,7 @@ def test_a_backup_ends_while_others_commit_at_every_step(token: Token, tmp_path:
     assert labels == [f"object {number:02}" for number in range(40)]
 
 
-def test_a_date_beyond_all_files_is_no_obstacle(token: Token, tmp_path: Path) -> None:
+def test_a_date_beyond_all_files_is_no_obstacle(token: Token, tmp_path: Path, restored: Restore) -> None:
     file = tmp_path / "backup"
     token.directory.backup(token.serial, str(file), quiet)
     content = bytearray(file.read_bytes()[:-32])
@@ -104,7 +120,7 @@ def test_a_date_beyond_all_files_is_no_obstacle(token: Token, tmp_path: Path) ->
     assert restored(file, tmp_path / "copy").login().labels() == []
 
 
-def test_a_backup_damaged_anywhere_is_refused(token: Token, tmp_path: Path) -> None:
+def test_a_backup_damaged_anywhere_is_refused(token: Token, tmp_path: Path, restored: Restore) -> None:
     token.create(data("one"))
     file = tmp_path / "backup"
     token.directory.backup(token.serial, str(file), quiet)
