@@ -16,6 +16,15 @@ static void expect_no_child(int ended)
     CHECK(heard == ended);
 }
 
+/* The kernel fills the signals that there are; what sigset_t has room for beyond them stays as it was. */
+static void expect_same_mask(const sigset_t *before)
+{
+    sigset_t now;
+    pthread_sigmask(SIG_SETMASK, NULL, &now);
+    for (int number = 1; number < NSIG; number++)
+        CHECK(sigismember(before, number) == sigismember(&now, number));
+}
+
 static void work(void)
 {
     CK_OBJECT_HANDLE public, private;
@@ -40,15 +49,14 @@ static int forked(void)
 int main(int argc, char **argv)
 {
     struct sigaction action = {.sa_handler = child_ended};
-    sigset_t before, after;
+    sigset_t before;
     CHECK(argc == 3);
     load(argv[1]);
     CHECK(sigaction(SIGCHLD, &action, NULL) == 0);
     pthread_sigmask(SIG_SETMASK, NULL, &before);
     OK(p11->C_Initialize(NULL));
     work();
-    pthread_sigmask(SIG_SETMASK, NULL, &after);
-    CHECK(memcmp(&before, &after, sizeof before) == 0);
+    expect_same_mask(&before);
     expect_no_child(0);
     if (strcmp(argv[2], "stays") == 0 || strcmp(argv[2], "stays-forked") == 0) {
         /* Its end of the socket is in the child too, which goes on when this process is killed. */
