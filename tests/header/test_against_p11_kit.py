@@ -33,6 +33,9 @@ KNOWN_CONSTANTS = {
 # NSS's vendor attributes have names that 3.2 gave to attributes of CKO_TRUST.
 KNOWN_PREFIXES = ("CKA_TRUST_",)
 
+# Members that p11-kit 0.25 calls otherwise; 0.24 does not have the structure.
+KNOWN_MEMBERS = {("CK_SALSA20_CHACHA20_POLY1305_PARAMS", "ulNonceLen"): "ulNonceBits"}
+
 SKIPPED_STRUCTURES = {
     "CK_FUNCTION_LIST",
     "CK_FUNCTION_LIST_3_0",
@@ -52,15 +55,25 @@ def defined(text: str) -> set[str]:
     return set(re.findall(r"^#define\s+((?:CK|CRYPTOKI)\w*)[ \t]+\S", text, re.MULTILINE))
 
 
-def program(include: str, constants: list[str], members: dict[str, list[str]]) -> str:
-    """Return a program that prints the constants, the sizes and the offsets."""
+def program(
+    include: str,
+    constants: list[str],
+    members: dict[str, list[str]],
+    called: dict[tuple[str, str], str] | None = None,
+) -> str:
+    """Return a program that prints the constants, the sizes and the offsets.
+
+    `called` has the names of members there, by structure and our name, where they are others.
+    """
+    called = called or {}
     lines = ["#include <stddef.h>", "#include <stdio.h>", f'#include "{include}"', "int main(void) {"]
     lines.extend(f'    printf("{name} %lx\\n", (unsigned long)({name}));' for name in constants)
     for structure, names in members.items():
         lines.append(f'    printf("{structure} %lu\\n", (unsigned long)sizeof({structure}));')
         lines.extend(
-            f'    printf("{structure}.{name} %lu\\n", (unsigned long)offsetof({structure}, {name}));'
+            f'    printf("{structure}.{name} %lu\\n", (unsigned long)offsetof({structure}, {there}));'
             for name in names
+            for there in (called.get((structure, name), name),)
         )
     lines.append("    return 0;\n}")
     return "\n".join(lines)
@@ -91,7 +104,8 @@ def compare(
 ) -> dict[str, str]:
     """Return what differs, by name."""
     ours = values(compile_and_run(program("pkcs11.h", constants, members), f"-I{ROOT / 'include'}"))
-    theirs = values(compile_and_run(program(str(OTHER), constants, members), "-DCRYPTOKI_COMPAT=1"))
+    there = program(str(OTHER), constants, members, KNOWN_MEMBERS)
+    theirs = values(compile_and_run(there, "-DCRYPTOKI_COMPAT=1"))
     assert ours.keys() == theirs.keys()
     return {name: f"{ours[name]} here, {theirs[name]} there" for name in ours if ours[name] != theirs[name]}
 
