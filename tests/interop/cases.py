@@ -247,9 +247,9 @@ class Exchange:
 
     def shared_pairs(self, key_type: int) -> tuple[str, ...]:
         """Return the names of the pairs of a type that the peer takes, too."""
-        if key_type == ck.CKK_EC_MONTGOMERY:
+        if key_type == ck.CKK_EC_MONTGOMERY and ck.CKM_EC_MONTGOMERY_KEY_PAIR_GEN not in self.theirs.offered:
             return ()
-        return NAMES[key_type]
+        return tuple(name for name in NAMES[key_type] if (self.theirs.name, name) not in UNKNOWN_CURVES)
 
     def shared_secrets(self) -> set[int]:
         """Return the types of secret keys that the peer takes, too."""
@@ -408,8 +408,10 @@ class Exchange:
 
     def generates_pairs(self, row: Row) -> None:
         assert row.produces is not None
+        names = self.shared_pairs(row.produces)
+        assert names, "no pair is known to both"
         for one, other in self.ways:
-            for name in self.shared_pairs(row.produces):
+            for name in names:
                 self._pair(row, name, one, other)
 
     def _pair(self, row: Row, name: str, one: Side, other: Side) -> None:
@@ -612,6 +614,8 @@ class Exchange:
                 assert opened == DATA, f"{other.name} decrypts a message to something else"
 
 
+# Curves that a peer has no keys of though it has others of their type.
+UNKNOWN_CURVES = {("NSS", "Ed448"), ("NSS", "X448")}
 # Private keys that a peer does not take when they are wrapped.
 UNWRAPPABLE = {("NSS", "DH")}
 

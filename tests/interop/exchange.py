@@ -91,6 +91,7 @@ def main() -> None:
         there = PEERS[peer](Path(directory))
         results = run(here, there, wanted)
         there.p11.rv("C_Finalize", None)
+        version = there.version
     else:
         computers = {
             "Python": standard_library.offered,
@@ -99,8 +100,9 @@ def main() -> None:
             "dilithium-py": lambda: lattice.offered(kem=False),
         }
         results = compute(here, computers[peer](), wanted)
+        version = openssl.version(Path(directory)) if peer == "OpenSSL" else ()
     offered = [ck.name("CKM", type_) for type_ in here.offered]
-    json.dump({"offered": offered, "results": results}, sys.stdout)
+    json.dump({"version": version, "offered": offered, "results": results}, sys.stdout)
     here.p11.rv("C_Finalize", None)
 
 

@@ -78,12 +78,19 @@ class Tool:
         iv = {"wrap": b"\xa6" * 8, "pad": b"\xa6\x59\x59\xa6"}.get(name.rpartition("-")[2], iv)
         if iv is not None:
             options += ["-iv", iv.hex()]
-        way = "-d" if decrypt else "-e"
-        return self("enc", way, f"-{name}", "-K", key.hex(), "-nopad", *options, data=data)
+        # From a file: what cannot be streamed is taken only where the command sees the end at once.
+        options += ["-d" if decrypt else "-e", "-in", str(self.file("data", data))]
+        return self("enc", f"-{name}", "-K", key.hex(), "-nopad", *options)
 
     def mac(self, kind: str, data: bytes, *options: str) -> bytes:
         more = [part for option in options for part in ("-macopt", option)]
         return bytes.fromhex(self("mac", *more, "-in", self.file("data", data), kind).decode())
+
+
+def version(directory: Path) -> tuple[int, ...]:
+    """Return the command's version, major and minor."""
+    told = Tool(directory)("version").split()[1].decode()
+    return tuple(map(int, told.split(".")[:2]))
 
 
 LEGACY = {f"des-{mode}" for mode in ("ecb", "cbc", "ofb", "cfb", "cfb8")}

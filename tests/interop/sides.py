@@ -48,6 +48,18 @@ class _NssArguments(ctypes.Structure):
     _fields_ = [*InitializeArguments._fields_, ("more", ctypes.c_void_p)]
 
 
+class _Info(ctypes.Structure):
+    """CK_INFO."""
+
+    _fields_ = [
+        ("cryptokiVersion", ctypes.c_ubyte * 2),
+        ("manufacturerID", ctypes.c_ubyte * 32),
+        ("flags", ctypes.c_ulong),
+        ("libraryDescription", ctypes.c_ubyte * 32),
+        ("libraryVersion", ctypes.c_ubyte * 2),
+    ]
+
+
 class _Exported(Cryptoki):
     """A module whose refusals say whose they are."""
 
@@ -88,6 +100,7 @@ class Side:
         p11.side = name
         self.name, self.p11, self.slot = name, p11, slot
         self.numbers = numbers or {}
+        self.version = _version(p11)
         self.session = p11.open(slot)
         self.offered = self._mechanisms()
         self._made: dict[Any, Any] = {}
@@ -119,6 +132,11 @@ class Side:
         if self.name == "NSS":
             # A slot without a database has no private objects, and marks of its own for some types.
             pairs = [pair for pair in pairs if pair[0] not in NO_PRIVACY]
+            if dict(pairs).get(ck.CKA_KEY_TYPE) in (ck.CKK_EC_EDWARDS, ck.CKK_EC_MONTGOMERY):
+                # Versions that have these keys take the bytes of the point alone.
+                pairs = [
+                    (type_, _bare(value) if type_ == ck.CKA_EC_POINT else value) for type_, value in pairs
+                ]
         return self.p11.create(self.session, *pairs)
 
     def secret(self, key_type: int, value: bytes) -> int:
@@ -152,7 +170,11 @@ class Side:
     # Operations.
 
     def transform(self, family: str, how: Any, key: int, data: bytes) -> bytes:
-        return self.p11.transform(family, self.session, how, key, data)
+        if (self.name, family, how.mechanism) != ("NSS", "Sign", ck.CKM_EDDSA):
+            return self.p11.transform(family, self.session, how, key, data)
+        # NSS 3.110 answers CKR_ARGUMENTS_BAD to more room than the signature takes.
+        self.p11("C_SignInit", self.session, how, key)
+        return self.p11.whole("C_Sign", self.session, data, len(data), room=64)
 
     def verify(self, how: Any, key: int, data: bytes, signature: bytes) -> str:
         self.p11("C_VerifyInit", self.session, how, key)
@@ -187,6 +209,18 @@ class Side:
         out = self.p11.whole(f"C_{family}Message", self.session, *head, data, len(data))
         self.p11(f"C_Message{family}Final", self.session)
         return out
+
+
+def _bare(point: bytes) -> bytes:
+    """Return a point of less than 128 bytes without the OCTET STRING around it, if it has one."""
+    return point[2:] if point[:2] == bytes((4, len(point) - 2)) else point
+
+
+def _version(p11: _Exported) -> tuple[int, ...]:
+    """Return the version of a module's library."""
+    info = _Info()
+    p11("C_GetInfo", info)
+    return tuple(info.libraryVersion)
 
 
 def ours(path: str, directory: Path) -> Side:
