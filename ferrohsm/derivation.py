@@ -13,7 +13,15 @@ from ferrohsm.attributes import collapse, compose, rules_for
 from ferrohsm.entries import Entry
 from ferrohsm.errors import KeyHandleInvalid, TemplateIncomplete, TemplateInconsistent
 from ferrohsm.mechanisms import ROWS, Row
-from ferrohsm.parameters import IkeExpansion, IkePrf, KeyReference, Mechanism, TlsMaster, replace_keys
+from ferrohsm.parameters import (
+    IkeExpansion,
+    IkePrf,
+    KeyReference,
+    Mechanism,
+    SshKdf,
+    TlsMaster,
+    replace_keys,
+)
 from ferrohsm.policy import check_key, check_no_login_needed
 from ferrohsm.sessions import Session
 from ferrohsm.typed import Any
@@ -90,6 +98,13 @@ async def hold_references(session: Session, row: Row, mechanism: Mechanism) -> t
         raise
     parameter = replace_keys(mechanism.parameter, lambda oid: held[oid].key)
     return mechanism._replace(parameter=parameter), list(held.values())
+
+
+def derives_data(row: Row, mechanism: Mechanism) -> bool:
+    """Say whether a data object is derived: what SSH calls A and B are initialization vectors, no keys."""
+    if isinstance(mechanism.parameter, SshKdf):
+        return mechanism.parameter.purpose in b"AB"
+    return row.object_class == ck.CKO_DATA
 
 
 def implied_key_type(mechanism: Mechanism) -> int:

@@ -16,6 +16,7 @@ from ferrohsm.audit.tokens import unique_id
 from ferrohsm.derivation import (
     compose_data,
     compose_public,
+    derives_data,
     hold_references,
     implied_key_type,
     release,
@@ -433,7 +434,8 @@ async def derive_key(session: Session, mechanism: Mechanism, base_oid: int, temp
         mechanism, others = await hold_references(session, row, mechanism)
         keys += others
         template = with_template_of(base, ck.CKA_DERIVE_TEMPLATE, template)
-        if row.object_class == ck.CKO_DATA:
+        data = derives_data(row, mechanism)
+        if data:
             attributes, seen = compose_data(template, token.so_logged_in)
         else:
             seen = attributes = compose_derived(mechanism, template, so=token.so_logged_in)
@@ -442,7 +444,7 @@ async def derive_key(session: Session, mechanism: Mechanism, base_oid: int, temp
         made = await token.signer.derive(mechanism, base.key, dict(seen))
     finally:
         release(keys)
-    if row.object_class == ck.CKO_DATA:
+    if data:
         attributes.update(made)
     await settle_made(session, attributes, made)
     return await token.objects.add(session, attributes)

@@ -51,6 +51,7 @@ class ParameterKind:
     IKE1_PRF = "ike1_prf"  # CK_IKE1_PRF_DERIVE_PARAMS
     IKE1_EXTENDED = "ike1_extended"  # CK_IKE1_EXTENDED_DERIVE_PARAMS
     IKE2_PRF_PLUS = "ike2_prf_plus"  # CK_IKE2_PRF_PLUS_DERIVE_PARAMS
+    SSH_KDF = "ssh_kdf"  # CK_KRYOPTIC_SSHKDF_PARAMS
     PBE = "pbe"  # CK_PBE_PARAMS
     OTP = "otp"  # CK_OTP_PARAMS, may be absent
 
@@ -285,6 +286,15 @@ class IkeExpansion(NamedTuple):
     prf: int
     key: KeyReference | None
     data: bytes
+
+
+class SshKdf(NamedTuple):
+    """CK_KRYOPTIC_SSHKDF_PARAMS: `purpose` is the letter of RFC 4253, as a number."""
+
+    hash: int
+    purpose: int
+    exchange_hash: bytes
+    session_id: bytes
 
 
 class Pbe(NamedTuple):

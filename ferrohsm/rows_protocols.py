@@ -1,4 +1,4 @@
-"""The rows of the mechanism table that protocols derive their keys with: TLS 1.2, IKE."""
+"""The rows of the mechanism table that protocols derive their keys with: TLS 1.2, IKE, SSH."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MASTER = (48, 48)  # bytes of a TLS master secret
 
 def rows() -> list[Row]:
     """Return the rows."""
-    return [*_tls(), *_ike()]
+    return [*_tls(), *_ike(), *_ssh()]
 
 
 def _tls() -> list[Row]:
@@ -42,3 +42,10 @@ def _ike() -> list[Row]:
         Row(ck.CKM_IKE1_EXTENDED_DERIVE, derive, keys, kind.IKE1_EXTENDED, *_SIZES, "ike"),
         Row(ck.CKM_IKE2_PRF_PLUS_DERIVE, derive, keys, kind.IKE2_PRF_PLUS, *_SIZES, "ike"),
     ]
+
+
+def _ssh() -> list[Row]:
+    """Return the derivation of SSH, which the specification has no number for: Kryoptic's is used."""
+    keys = (ck.CKK_GENERIC_SECRET,)
+    kind = ParameterKind.SSH_KDF
+    return [Row(ck.CKM_KRYOPTIC_SSHKDF_DERIVE, Function.DERIVE, keys, kind, *_SIZES, "ssh")]

@@ -367,6 +367,14 @@ cdef extern from "pkcs11.h" nogil:
         CK_BYTE *pSeedData
         CK_ULONG ulSeedDataLen
 
+    ctypedef struct CK_KRYOPTIC_SSHKDF_PARAMS:
+        CK_MECHANISM_TYPE prfHashMechanism
+        CK_BYTE derivedKeyType
+        CK_BYTE *pExchangeHash
+        CK_ULONG ulExchangeHashLen
+        CK_BYTE *pSessionId
+        CK_ULONG ulSessionIdLen
+
     # Parameters of messages.
     ctypedef struct CK_GCM_MESSAGE_PARAMS:
         CK_BYTE *pIv

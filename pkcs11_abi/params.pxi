@@ -30,6 +30,7 @@ from ferrohsm.parameters import (
     Secret,
     SignContext,
     Sp800108,
+    SshKdf,
     TlsKdf,
     TlsKeyMaterial,
     TlsMac,
@@ -498,6 +499,16 @@ cdef object decode_ike2_prf_plus(const CK_BYTE *parameter, CK_ULONG length):
     return IkeExpansion(value.prfMechanism, key, inner(value.pSeedData, value.ulSeedDataLen))
 
 
+cdef object decode_ssh_kdf(const CK_BYTE *parameter, CK_ULONG length):
+    cdef CK_KRYOPTIC_SSHKDF_PARAMS value
+    if length != sizeof(value):
+        raise wrong_parameter()
+    memcpy(&value, parameter, sizeof(value))
+    exchange_hash = inner(value.pExchangeHash, value.ulExchangeHashLen)
+    session_id = inner(value.pSessionId, value.ulSessionIdLen)
+    return SshKdf(value.prfHashMechanism, value.derivedKeyType, exchange_hash, session_id)
+
+
 cdef object otp_value(const CK_OTP_PARAM *piece):
     if piece.type == CK_OTP_PIN:
         return b""  # no mechanism here uses one, and what is not copied cannot be left behind
@@ -576,6 +587,7 @@ file_decoder(ParameterKind.IKE_PRF, decode_ike_prf)
 file_decoder(ParameterKind.IKE1_PRF, decode_ike1_prf)
 file_decoder(ParameterKind.IKE1_EXTENDED, decode_ike1_extended)
 file_decoder(ParameterKind.IKE2_PRF_PLUS, decode_ike2_prf_plus)
+file_decoder(ParameterKind.SSH_KDF, decode_ssh_kdf)
 file_decoder(ParameterKind.PBE, decode_pbe)
 file_decoder(ParameterKind.OTP, decode_otp)
 

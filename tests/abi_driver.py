@@ -102,6 +102,8 @@ class AbiDriver:
     def _template(self, attributes: Mapping[int, Any]) -> list[tuple[int, Any]]:
         made = {type_: bytes(value) for type_, value in attributes.items()}
         object_class = int.from_bytes(made[ck.CKA_CLASS], "little")
+        if object_class == ck.CKO_DATA:
+            return [*made.items(), (ck.CKA_PRIVATE, False)]
         key_type = int.from_bytes(made[ck.CKA_KEY_TYPE], "little")
         pairs: list[tuple[int, Any]] = [
             *((getattr(ck, f"CKA_{use}"), True) for use in _USES[object_class]),
@@ -395,5 +397,6 @@ _ENCODERS: dict[type, Callable[[Any], Any]] = {
     plain.Hkdf: _hkdf,
     plain.Pbkd2: lambda p: parameters.pbkd2(bytes(p.password), p.salt, p.iterations, p.prf),
     plain.SignContext: _sign_context,
+    plain.SshKdf: lambda p: parameters.ssh_kdf(p.hash, bytes((p.purpose,)), p.exchange_hash, p.session_id),
     plain.RsaAesKeyWrap: lambda p: parameters.structure(p.aes_key_bits, _oaep(p.oaep)),
 }

@@ -218,6 +218,22 @@ def tls_kdf(label: bytes, client: bytes, server: bytes, context: bytes | None = 
     return CkTlsKdf(ck.CKM_SHA256, _kept_at(label), len(label), randoms, place, length)
 
 
+class CkSshKdf(ctypes.Structure):
+    """CK_KRYOPTIC_SSHKDF_PARAMS."""
+
+    _fields_ = [
+        ("hash", ctypes.c_ulong), ("purpose", ctypes.c_ubyte),
+        ("exchange_hash", ctypes.c_void_p), ("exchange_hash_length", ctypes.c_ulong),
+        ("session_id", ctypes.c_void_p), ("session_id_length", ctypes.c_ulong),
+    ]  # fmt: skip
+
+
+def ssh_kdf(hash: int, purpose: bytes, exchange_hash: bytes, session_id: bytes) -> CkSshKdf:
+    """CK_KRYOPTIC_SSHKDF_PARAMS; `purpose` is one letter."""
+    strings = (part for data in (exchange_hash, session_id) for part in (_kept_at(data), len(data)))
+    return CkSshKdf(hash, purpose[0], *strings)
+
+
 def ike_prf(
     ni: bytes,
     nr: bytes,

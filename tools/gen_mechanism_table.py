@@ -5,7 +5,8 @@ python tools/gen_mechanism_table.py --check  # fail when it is stale
 
 What others have stands in tools/facts/peer-mechanisms.json, as ``C_GetMechanismList`` of the module told it,
 or its sources where it could not be installed; where known answers come from in
-tools/facts/known-answers.json, which tests/vectors compares with what ran; with whom each was exchanged in
+tools/facts/known-answers.json and the files of tests/vectors/published, which tests/vectors compares with
+what ran; with whom each was exchanged in
 both directions in tools/facts/both-directions.json, which tests/interop compares with what it did.
 """
 
@@ -25,6 +26,7 @@ from ferrohsm.mechanisms import ROWS, Row  # noqa: E402
 
 PAGE = ROOT / "docs" / "mechanism-table.md"
 FACTS = ROOT / "tools" / "facts"
+PUBLISHED = ROOT / "tests" / "vectors" / "published"
 KERNELS = ROOT / "adapters" / "software" / "kernels" / "mechanisms.c"
 FUNCTIONS = {
     value: name.lower().replace("_", " ")
@@ -76,7 +78,7 @@ def main() -> int:
 def page() -> str:
     """Return the whole page."""
     peers = json.loads((FACTS / "peer-mechanisms.json").read_text(encoding="utf-8"))
-    answers = json.loads((FACTS / "known-answers.json").read_text(encoding="utf-8"))
+    answers = known_answers()
     ways = json.loads((FACTS / "both-directions.json").read_text(encoding="utf-8"))
     kernels, newer = _kernels(KERNELS.read_text(encoding="utf-8"))
     names = {ck.name("CKM", type): row for type, row in ROWS.items()}
@@ -92,6 +94,16 @@ def page() -> str:
     engines = {name: _engine(name, row, kernels, newer) for name, row in names.items()}
     lines = (_line(name, row, engines[name], peers, ways, answers) for name, row in names.items())
     return head + "".join(lines)
+
+
+def known_answers() -> list[tuple[str, str]]:
+    """Return patterns of mechanisms, each with the source of published answers that are run."""
+    found = list(json.loads((FACTS / "known-answers.json").read_text(encoding="utf-8")).items())
+    for path in sorted(PUBLISHED.glob("*.json")):
+        made = json.loads(path.read_text(encoding="utf-8"))
+        names = sorted({case["mechanism"] for case in made["cases"]})
+        found.append(("|".join(names), made["source"]))
+    return found
 
 
 def _kernels(source: str) -> tuple[set[str], set[str]]:
@@ -115,8 +127,9 @@ def _engine(name: str, row: Row, kernels: set[str], newer: set[str]) -> str:
     return "kernels 3.5" if only else "kernels 3.5, library"
 
 
-def _known(name: str, answers: dict[str, str]) -> str:
-    return "; ".join(source for pattern, source in answers.items() if re.fullmatch(pattern, name))
+def _known(name: str, answers: list[tuple[str, str]]) -> str:
+    sources = (source for pattern, source in answers if re.fullmatch(pattern, name))
+    return "; ".join(dict.fromkeys(sources))
 
 
 def _peer(peer: dict[str, object], ours: set[str]) -> str:
@@ -132,7 +145,7 @@ def _line(
     engine: str,
     peers: list[dict[str, object]],
     ways: dict[str, dict[str, list[str]]],
-    answers: dict[str, str],
+    answers: list[tuple[str, str]],
 ) -> str:
     keys = ", ".join(ck.name("CKK", key).removeprefix("CKK_") for key in row.key_types) or "-"
     if row.key_types and len(row.key_types) > 6:

@@ -38,6 +38,7 @@ from ferrohsm.parameters import (
     RsaPss,
     SignContext,
     Sp800108,
+    SshKdf,
     TlsKdf,
     TlsKeyMaterial,
     TlsMac,
@@ -152,6 +153,7 @@ _PARAMETERS: dict[str, tuple[tuple[type, ...], tuple[int, ...] | None]] = {
     ParameterKind.IKE1_PRF: ((Ike1Prf,), None),
     ParameterKind.IKE1_EXTENDED: ((IkeExpansion,), None),
     ParameterKind.IKE2_PRF_PLUS: ((IkeExpansion,), None),
+    ParameterKind.SSH_KDF: ((SshKdf,), None),
     ParameterKind.OTP: ((OneTimePassword,), None),
 }
 
@@ -543,6 +545,10 @@ def _derived(row: Row, mechanism: Mechanism, base: Key, attributes: Attributes) 
         from ferrohsm_adapters.software import ike
 
         return ike.derive(mechanism, base, attributes)
+    if row.family == "ssh":
+        from ferrohsm_adapters.software import ssh
+
+        return ssh.derive(mechanism, base, attributes)
     from ferrohsm_adapters.software import material
 
     return material.public_half(base)

@@ -575,5 +575,6 @@ const ferro_name ferro_mechanism_names[] = {
     {0x4039UL, "CKM_ECDH_COF_AES_KEY_WRAP"},
     {0x403aUL, "CKM_PUB_KEY_FROM_PRIV_KEY"},
     {0x80000000UL, "CKM_VENDOR_DEFINED"},
+    {0x8007678cUL, "CKM_KRYOPTIC_SSHKDF_DERIVE"},
 };
 const size_t ferro_mechanism_names_count = sizeof ferro_mechanism_names / sizeof ferro_mechanism_names[0];

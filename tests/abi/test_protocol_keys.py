@@ -291,3 +291,94 @@ def test_the_base_key_cut_off_is_as_protected_as_the_whole(bed: Bed) -> None:
     assert bed.refusal(type, base, cut, (ck.CKA_VALUE_LEN, 13)) == "CKR_KEY_SIZE_RANGE"
     mixed = bed.value(type, base, parameters.ike_expansion(bed.secret(SHARED), b""), length)
     assert mixed == sha256(BASE, SHARED)[: len(BASE)]
+
+
+def ssh(k: bytes, h: bytes, letter: bytes, session: bytes, length: int, name: str = "sha256") -> bytes:
+    """RFC 4253, section 7.2."""
+    out = hashlib.new(name, k + h + letter + session).digest()
+    while len(out) < length:
+        out += hashlib.new(name, k + h + out).digest()
+    return out[:length]
+
+
+H, SESSION = bytes(range(32)), bytes(range(50, 82))
+SSH = ck.CKM_KRYOPTIC_SSHKDF_DERIVE
+AS_DATA = ((ck.CKA_CLASS, ck.CKO_DATA),)
+
+
+def test_keys_of_ssh(bed: Bed) -> None:
+    """A and B are data objects, C to F secret keys, of any type that has such a length."""
+    base = bed.secret(BASE)
+    for letter in (b"A", b"B", b"C", b"D", b"E", b"F"):
+        parameter = parameters.ssh_kdf(ck.CKM_SHA256, letter, H, SESSION)
+        for length in (1, 16, 32, 33, 200):
+            expected = ssh(BASE, H, letter, SESSION, length)
+            template = (*AS_DATA, (ck.CKA_VALUE_LEN, length))
+            if letter in b"AB":
+                made = bed.derive(SSH, base, parameter, *template)
+                assert bed.read(made) == expected
+                assert int.from_bytes(bed.read(made, ck.CKA_CLASS), "little") == ck.CKO_DATA
+                key = (ck.CKA_CLASS, ck.CKO_SECRET_KEY), GENERIC, (ck.CKA_VALUE_LEN, length)
+                assert bed.refusal(SSH, base, parameter, *key) == "CKR_TEMPLATE_INCONSISTENT"
+            else:
+                assert bed.value(SSH, base, parameter, (ck.CKA_VALUE_LEN, length)) == expected
+                assert bed.refusal(SSH, base, parameter, *template) == "CKR_TEMPLATE_INCONSISTENT"
+    parameter = parameters.ssh_kdf(ck.CKM_SHA256, b"C", H, SESSION)
+    aes = (ck.CKA_KEY_TYPE, ck.CKK_AES), (ck.CKA_VALUE_LEN, 32)
+    assert bed.value(SSH, base, parameter, *aes) == ssh(BASE, H, b"C", SESSION, 32)
+    chacha = (ck.CKA_KEY_TYPE, ck.CKK_CHACHA20)
+    assert bed.value(SSH, base, parameter, chacha) == ssh(BASE, H, b"C", SESSION, 32)
+
+
+def test_what_ssh_cannot_derive(bed: Bed) -> None:
+    base, length = bed.secret(BASE), (ck.CKA_VALUE_LEN, 16)
+    invalid = "CKR_MECHANISM_PARAM_INVALID"
+    for hash, letter, h, session in (
+        (ck.CKM_SHA256, b"@", H, SESSION),
+        (ck.CKM_SHA256, b"G", H, SESSION),
+        (ck.CKM_SHA256, b"c", H, SESSION),
+        (ck.CKM_SHA256, b"\0", H, SESSION),
+        (ck.CKM_SHA256_HMAC, b"C", H, SESSION),
+        (ck.CKM_MD5, b"C", H[:16], SESSION),
+        (0, b"C", H, SESSION),
+        (ck.CKM_SHA256, b"C", H, b""),
+        (ck.CKM_SHA256, b"C", b"", SESSION),
+        (ck.CKM_SHA512, b"C", H, SESSION),
+        # A vector with this parameter would be the value of another key.
+        (ck.CKM_SHA256, b"A", H[:31], b"C" + SESSION),
+        (ck.CKM_SHA256, b"A", H + b"C", SESSION),
+    ):
+        template = (*AS_DATA, length) if letter == b"A" else (length,)
+        parameter = parameters.ssh_kdf(hash, letter, h, session)
+        assert bed.refusal(SSH, base, parameter, *template) == invalid, (hash, letter, h, session)
+    vector, key = (parameters.ssh_kdf(ck.CKM_SHA256, letter, H, SESSION) for letter in (b"A", b"C"))
+    assert bed.refusal(SSH, base, key) == "CKR_TEMPLATE_INCOMPLETE"
+    assert bed.refusal(SSH, base, vector, *AS_DATA) == "CKR_TEMPLATE_INCOMPLETE"
+    for wrong in (0, (1 << 16) + 1, (1 << 64) - 1):
+        size = (ck.CKA_VALUE_LEN, wrong)
+        assert bed.refusal(SSH, base, key, size) == "CKR_ATTRIBUTE_VALUE_INVALID"
+        assert bed.refusal(SSH, base, vector, *AS_DATA, size) == "CKR_ATTRIBUTE_VALUE_INVALID"
+    assert (
+        bed.refusal(SSH, base, vector, *AS_DATA, length, (ck.CKA_VALUE, b"x")) == "CKR_TEMPLATE_INCONSISTENT"
+    )
+    aes = bed.p11.aes(bed.session, (ck.CKA_DERIVE, True))
+    assert bed.refusal(SSH, aes, key, length) == "CKR_KEY_TYPE_INCONSISTENT"
+    unfit = bed.p11.generic_secret(bed.session, BASE, *OPEN, (ck.CKA_DERIVE, False))
+    assert bed.refusal(SSH, unfit, key, length) == "CKR_KEY_FUNCTION_NOT_PERMITTED"
+
+
+def test_keys_of_ssh_are_what_the_template_says(bed: Bed) -> None:
+    base = bed.secret(BASE, (ck.CKA_SENSITIVE, True), (ck.CKA_EXTRACTABLE, False))
+    key = parameters.ssh_kdf(ck.CKM_SHA256, b"E", H, SESSION)
+    made = bed.derive(SSH, base, key, (ck.CKA_VALUE_LEN, 32), (ck.CKA_SENSITIVE, True))
+    with pytest.raises(RefusedError) as refused:
+        bed.read(made)
+    assert refused.value.rv == "CKR_ATTRIBUTE_SENSITIVE"
+    # The base key was brought in: it has not always been secret.
+    assert [bed.read(made, of) for of in (ck.CKA_ALWAYS_SENSITIVE, ck.CKA_LOCAL)] == [b"\0", b"\0"]
+    opened = bed.derive(SSH, base, key, *OPEN, (ck.CKA_VALUE_LEN, 32))
+    assert bed.read(opened) == ssh(BASE, H, b"E", SESSION, 32)
+    vector = parameters.ssh_kdf(ck.CKM_SHA256, b"B", H, SESSION)
+    assert bed.read(bed.derive(SSH, base, vector, *AS_DATA, (ck.CKA_VALUE_LEN, 16))) == ssh(
+        BASE, H, b"B", SESSION, 16
+    )

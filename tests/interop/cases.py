@@ -158,6 +158,7 @@ PARAMETERS: dict[str, Callable[[Row], list[Make]]] = {
         )
         for number in (0, 1)
     ],
+    "ssh_kdf": _plain(lambda: parameters.ssh_kdf(ck.CKM_SHA256, b"D", DATA[:32], DATA[32:])),
     "ike1_extended": lambda row: [lambda side, size: parameters.ike_expansion(_secret(side), DATA)],
     "ike2_prf_plus": lambda row: [
         lambda side, size: parameters.ike_expansion(None, DATA),

@@ -512,6 +512,28 @@ def ecdh_aes_wrap(tool: Tool, side: Side, row: Row) -> None:
             assert side.value(got) == DATA[:21]
 
 
+def ssh_keys(tool: Tool, side: Side, row: Row) -> None:
+    """RFC 4253, section 7.2: the vectors as data, the keys as keys, each shorter and longer than the hash."""
+    for name, command in (
+        ("sha1", "SHA1"),
+        ("sha256", "SHA256"),
+        ("sha512", "SHA512"),
+        ("sha3_384", "SHA3-384"),
+    ):
+        hash = HASHES[name]
+        k, h, session = SECRETS[GENERIC], (DATA * 2)[3 : 3 + hash.length], DATA[:20]
+        for place, length in enumerate((8, 16, 20, 64, 129, 200)):
+            letter = "ABCDEF"[place]
+            options = (f"digest:{command}", f"hexkey:{k.hex()}", f"hexxcghash:{h.hex()}")
+            options += (f"hexsession_id:{session.hex()}", f"type:{letter}")
+            arguments = (part for option in options for part in ("-kdfopt", option))
+            expected = tool("kdf", "-keylen", str(length), "-binary", *arguments, "SSHKDF")
+            how = side.how(row.type, parameters.ssh_kdf(hash.type, letter.encode(), h, session))
+            data = [(ck.CKA_CLASS, ck.CKO_DATA), (ck.CKA_PRIVATE, False)]
+            pairs = [*(data if letter in "AB" else usable(GENERIC)), (ck.CKA_VALUE_LEN, length)]
+            assert side.value(side.derive(how, side.secret(GENERIC, k), pairs)) == expected, (name, letter)
+
+
 def _wrapping_key(secret: bytes) -> bytes:
     return hashlib.sha256(secret + b"\0\0\0\1" + b"info").digest()
 
@@ -553,6 +575,7 @@ def cases(tool: Tool, row: Row) -> dict[str, Case]:
         found["generate"] = partial(generates, tool)
     more: dict[str, dict[str, Callable[..., None]]] = {
         "CKM_AES_GMAC": {"sign": gmac},
+        "CKM_KRYOPTIC_SSHKDF_DERIVE": {"derive": ssh_keys},
         "CKM_POLY1305": {"sign": poly1305},
         "CKM_EDDSA": {"sign": eddsa},
         "CKM_RSA_AES_KEY_WRAP": {"wrap": rsa_aes_wrap},

@@ -157,7 +157,7 @@ def test_every_row_is_served(driver: Driver) -> None:
     info = driver.engine.mechanisms()
     missing = frozenset() if driver.native and POSTQUANTUM else POSTQUANTUM_ONLY
     missing |= frozenset() if driver.native else frozenset(_LENT)
-    assert set(info) == {type for type in ROWS if type < ck.CKM_VENDOR_DEFINED} - missing
+    assert set(info) == {type for type, row in ROWS.items() if row.family != "vendor"} - missing
     begun = (
         Function.ENCRYPT | Function.DECRYPT | Function.SIGN | Function.VERIFY | Function.DIGEST
         | Function.SIGN_RECOVER | Function.VERIFY_RECOVER

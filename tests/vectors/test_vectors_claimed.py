@@ -11,6 +11,7 @@ from ferrohsm.mechanisms import ROWS
 
 ROOT = Path(__file__).parents[2]
 FACTS = ROOT / "tools" / "facts"
+PUBLISHED = "test_vectors_published.py::test_published_answers"
 # Answers that are run in other places than here, by a pattern of the mechanisms.
 ELSEWHERE = {
     r"CKM_HOTP": "tests/abi/test_one_time_passwords.py",
@@ -24,10 +25,17 @@ ELSEWHERE = {
 
 def test_what_is_claimed_is_run() -> None:
     names = {ck.name("CKM", type_) for type_ in ROWS}
+    published = {
+        case["mechanism"]
+        for path in (Path(__file__).parent / "published").glob("*.json")
+        for case in json.loads(path.read_text(encoding="utf-8"))["cases"]
+    }
     patterns = json.loads((FACTS / "known-answers.json").read_text(encoding="utf-8"))
     run = json.loads((FACTS / "answers-run.json").read_text(encoding="utf-8"))
     assert set(run) <= names
     claimed = {name for name in names if any(re.fullmatch(pattern, name) for pattern in patterns)}
+    claimed |= published
+    assert published == {name for name, tests in run.items() if PUBLISHED in tests}
     elsewhere = {name for name in names if any(re.fullmatch(pattern, name) for pattern in ELSEWHERE)}
     assert claimed - set(run) == elsewhere
     assert all((ROOT / place).is_file() for place in ELSEWHERE.values())
