@@ -267,6 +267,12 @@ class Core:
         audit = self.audit.module if token is None else token.audit
         audit.failed(error, session, "call")
 
+    def record_ends(self, slot_id: int, count: int) -> None:
+        """Record that private session objects that only the kernel knows have ended with their login."""
+        token = self._slots.known(slot_id)
+        if token is not None:
+            token.ended_with_login(count, ck.CKU_USER)
+
     def _check_there(self, session: Session) -> None:
         """Raise `DeviceRemoved` when the session's token was taken out of its slot."""
         if self._slots.known(session.token.id) is not session.token:

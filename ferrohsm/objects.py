@@ -372,10 +372,10 @@ class ObjectRegistry:
                 entry.retire(gone=True)
         return references
 
-    def forget_private(self) -> list[bytes]:
+    def forget_private(self) -> tuple[list[bytes], int]:
         """Destroy private session objects and forget private token objects (``C_Logout``).
 
-        Returns the references that the caller is to give back.
+        Returns the references that the caller is to give back, and how many session objects have ended.
         """
         with self._lock:
             gone = [entry for entry in self._session_objects.values() if entry.private]
@@ -387,7 +387,7 @@ class ObjectRegistry:
             entry.retire(gone=True)
         for session in list(self._token.sessions.values()):
             session.objects.intersection_update(self._session_objects)
-        return references
+        return references, sum(entry.oid < 0 for entry in gone)
 
     def forget_all(self) -> list[bytes]:
         """Destroy all session objects and forget all token objects.

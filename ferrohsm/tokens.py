@@ -301,12 +301,19 @@ class Token:
 
     def _forget_login(self) -> list[bytes]:
         """Forget what only the login could see; return the references that are to be given back."""
-        self.login_state = None
+        user, self.login_state = self.login_state, None
         self.epoch += 1
-        references = self.objects.forget_private()
+        references, ended = self.objects.forget_private()
+        self.ended_with_login(ended, user)
         for operation in list(self.operations):
             operation.expire()
         return references
+
+    def ended_with_login(self, count: int, user: int | None) -> None:
+        """Record that so many private session objects have ended with the login of `user`."""
+        if count:
+            who = events.NOBODY if user is None else user
+            self.audit.tell(events.DESTROY, user=who, detail=f"{count} session objects, with their login")
 
     @recorded_login(events.SET_USER_PIN)
     async def init_pin(self, session: Session, pin: bytearray) -> None:

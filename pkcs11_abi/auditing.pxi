@@ -149,6 +149,13 @@ cdef void noted_ends(Call *call) noexcept nogil:
     seen_to(call, &subject, ferro_ring_note_ended(subject.ring, &subject, &use, ending, &entry), &entry)
 
 
+cdef object forget_slot(ferro_slot *slot):
+    """Forget what is remembered of a slot; drafts that ended with a login leave a record."""
+    cdef unsigned long long ended = ferro_sessions_forget_slot(slot)
+    if ended != 0:
+        core().record_ends(slot.id, ended)
+
+
 cdef CK_RV seen_to(Call *call, ferro_subject *subject, int done, ferro_entry *entry) noexcept nogil:
     """Do in Python what is left to do for an entry."""
     cdef CK_RV rv

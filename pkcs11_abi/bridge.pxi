@@ -131,7 +131,7 @@ cdef object follow_login(Call *call):
         report(error)
         return
     ferro_slot_logged_out(call.slot)
-    ferro_sessions_forget_slot(call.slot)
+    forget_slot(call.slot)
 
 
 cdef object run(ferro_slot *slot, ferro_session *session, object coroutine, bint exclusive=False):
@@ -244,7 +244,7 @@ cdef object core_session(ferro_session *session):
             try:
                 run(session.slot, session, core().logout(session.slot.id))
             finally:
-                ferro_sessions_forget_slot(session.slot)
+                forget_slot(session.slot)
         made = core().open_session(session.slot.id, session.handle, (session.flags & CKF_RW_SESSION) != 0)
         if session.core == NULL:
             Py_INCREF(made)

@@ -64,7 +64,7 @@ cdef CK_RV log_out_if_pending(Call *call) except *:
         try:
             drive(call, core().logout(call.slot.id))
         finally:
-            ferro_sessions_forget_slot(call.slot)
+            forget_slot(call.slot)
     return CKR_OK
 
 
@@ -197,7 +197,7 @@ cdef CK_RV log_in_to_slot(Call *call) except *:
         success = True
     finally:
         ferro_slot_end_login(call.slot, user, success)
-        ferro_sessions_forget_slot(call.slot)
+        forget_slot(call.slot)
     return log_out_if_pending(call)  # the last session may have been closed meanwhile
 
 
@@ -221,7 +221,7 @@ cdef CK_RV log_in_for_one_use(Call *call) except *:
         wipe(pin)
         if core().login_state(call.slot.id) is None:  # a PIN that was locked by this
             ferro_slot_logged_out(call.slot)
-            ferro_sessions_forget_slot(call.slot)
+            forget_slot(call.slot)
     waiting.needs_login = False
     return CKR_OK
 
@@ -243,7 +243,7 @@ cdef CK_RV log_out(Call *call) except *:
         drive(call, core().logout(call.slot.id))
     finally:
         ferro_slot_logged_out(call.slot)
-        ferro_sessions_forget_slot(call.slot)
+        forget_slot(call.slot)
     return CKR_OK
 
 

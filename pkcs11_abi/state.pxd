@@ -345,7 +345,7 @@ cdef extern from "sessions.h" nogil:
         ferro_session *session, int operation, CK_OBJECT_HANDLE handle, CK_MECHANISM_TYPE mechanism
     )
     void ferro_sessions_forget_handle(ferro_slot *slot, CK_OBJECT_HANDLE handle)
-    void ferro_sessions_forget_slot(ferro_slot *slot)
+    unsigned long long ferro_sessions_forget_slot(ferro_slot *slot)
     CK_RV ferro_session_detach(CK_SESSION_HANDLE handle, ferro_session **session, int *last)
     ferro_session *ferro_session_detach_any(ferro_slot *slot, int *last)
     ferro_session *ferro_session_detach_removed(ferro_slot *slot)

@@ -337,11 +337,12 @@ static void kill_where(part *of, CK_SLOT_ID slot, int all)
     } while (draft != NULL);
 }
 
-/* Kill the drafts of a slot that `goes` names, a handful each time the lock is taken. */
-static void kill_drafts(part *of, CK_SLOT_ID slot, int all, int (*goes)(const entry *one))
+/* Kill the drafts of a slot that `goes` names, a handful each time the lock is taken; return how many. */
+static unsigned long long kill_drafts(part *of, CK_SLOT_ID slot, int all, int (*goes)(const entry *one))
 {
     enum { HANDFUL = 64 };
     ferro_draft *dead[HANDFUL];
+    unsigned long long killed = 0;
     entry *one, *next;
     int found, i;
 
@@ -356,7 +357,9 @@ static void kill_drafts(part *of, CK_SLOT_ID slot, int all, int (*goes)(const en
         ferro_unlock(&of->mutex);
         for (i = 0; i < found; i++)
             bury(dead[i]);
+        killed += (unsigned)found;
     } while (found == HANDFUL);
+    return killed;
 }
 
 static int any(const entry *one)
@@ -594,12 +597,14 @@ int ferro_draft_destroy(ferro_slot *slot, CK_OBJECT_HANDLE handle)
     return draft != NULL;
 }
 
-void ferro_drafts_forget_private(ferro_slot *slot)
+unsigned long long ferro_drafts_forget_private(ferro_slot *slot)
 {
+    unsigned long long killed = 0;
     int i;
 
     for (i = 0; i < PARTS; i++)
-        kill_drafts(&parts[i], slot->id, 0, is_of_an_old_login);
+        killed += kill_drafts(&parts[i], slot->id, 0, is_of_an_old_login);
+    return killed;
 }
 
 void ferro_handles_fork_child(void)

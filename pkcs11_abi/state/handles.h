@@ -76,8 +76,8 @@ unsigned long long ferro_drafts_owned(const ferro_session *owner);
 int ferro_draft_destroy(ferro_slot *slot, CK_OBJECT_HANDLE handle);
 void ferro_draft_release(ferro_draft *draft);
 
-/* The login has ended: private drafts of other epochs are gone. */
-void ferro_drafts_forget_private(ferro_slot *slot);
+/* The login has ended: private drafts of other epochs are gone. Returns how many these were. */
+unsigned long long ferro_drafts_forget_private(ferro_slot *slot);
 
 /* In the child of a fork: a new lock and an empty table; the old one is abandoned. */
 void ferro_handles_fork_child(void);

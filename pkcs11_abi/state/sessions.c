@@ -426,16 +426,19 @@ void ferro_sessions_forget_handle(ferro_slot *slot, CK_OBJECT_HANDLE handle)
         ferro_sessions_look_through(slot);
 }
 
-void ferro_sessions_forget_slot(ferro_slot *slot)
+unsigned long long ferro_sessions_forget_slot(ferro_slot *slot)
 {
+    unsigned long long ended;
+
     ferro_slot_moved(slot);
     ferro_decisions_forget_slot(slot);
     ferro_recipes_forget_slot(slot);
-    ferro_drafts_forget_private(slot);
+    ended = ferro_drafts_forget_private(slot);
     ferro_snapshots_forget_slot(slot);
     ferro_finds_forget_slot(slot);
     ferro_slot_moved(slot);
     ferro_sessions_look_through(slot);
+    return ended;
 }
 
 /* With the shard's lock. */

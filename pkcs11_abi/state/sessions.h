@@ -112,7 +112,8 @@ void ferro_sessions_look_through(ferro_slot *slot);
 
 /* What ferro_handle_kill, a change of an object or of the login does to decisions: see decisions.h. */
 void ferro_sessions_forget_handle(ferro_slot *slot, CK_OBJECT_HANDLE handle);
-void ferro_sessions_forget_slot(ferro_slot *slot);
+/* Returns how many drafts have ended with a login. */
+unsigned long long ferro_sessions_forget_slot(ferro_slot *slot);
 
 /* Leave it. Returns 1 when the session was closed and this was the last user: the caller tears it down. */
 int ferro_session_leave(ferro_session *session, int alone);

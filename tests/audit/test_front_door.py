@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,22 +134,36 @@ for _ in range(200):
     assert sum(record.get("count", 1) for record in token.records("--event", "destroy")) >= 200
 
 
-def test_session_objects_made_without_python_leave_a_record_when_their_session_is_closed(
-    token: World,
-) -> None:
+def test_session_objects_leave_a_record_when_what_they_depend_on_ends(token: World) -> None:
+    """The core tells of those that it knows, the others are the kernel's; public ones outlive a login."""
     token.run(
         """
-session, _ = ready()
-other = p11.open(slot)
-for _ in range(40):
-    p11.aes(other)
+def made(session):
+    for _ in range(40):
+        p11.aes(session, (ck.CKA_PRIVATE, True))
+    for _ in range(3):
+        p11.generic_secret(session, bytes(32), (ck.CKA_PRIVATE, True))
+        p11.generic_secret(session, bytes(32), (ck.CKA_PRIVATE, False))
+
+session, other = ready()[0], p11.open(slot)
+made(other)
 p11("C_CloseSession", other)
+made(session)
+p11("C_Logout", session)
+p11("C_CloseAllSessions", slot)
+session = p11.open(slot)
+p11.login(session)
+made(session)
+p11("C_Finalize", None)
 """
     )
-    ends = [record["detail"] for record in token.records("--event", "destroy")]
-    # The core tells of those that it knows; the others are the kernel's.
-    assert all(detail.endswith(" session objects, with their session") for detail in ends)
-    assert sum(int(detail.split()[0]) for detail in ends) == 40
+    ended: Counter[str] = Counter()
+    for record in token.records("--event", "destroy"):
+        count, _, how = record["detail"].partition(" session objects, with their ")
+        ended[how] += int(count)
+        assert how == "session" or record["user"] == "user"
+    # `ready` makes one; what is private ends with the login, what is not with the session.
+    assert ended == {"session": 46 + 3 + 46, "login": 44}
 
 
 def test_export_tail_and_checkpoint(token: World) -> None:
