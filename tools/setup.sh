@@ -97,7 +97,7 @@ install_project() {
     if [ -x "$venv/bin/python" ] && ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
         die "$venv is not an environment of this project (no pip); remove it or set FERROHSM_VENV"
     fi
-    if [ -e "$stamp" ] && [ -z "$(find "$root/pkcs11_abi" "$root/ferrohsm" "$root/adapters" "$root/include" \
+    if [ -e "$stamp" ] && [ -z "$(find "$root/pkcs11_abi" "$root/ferrohsm" "$root/adapters" "$root/include" "$root/benchmarks" \
         "$root/setup.py" "$root/pyproject.toml" -type f -newer "$stamp" \
         ! -name '*.pyc' ! -path '*/pkcs11_abi/module.c' ! -path '*/kernels/_kernels.c' -print 2>/dev/null | head -n 1)" ]; then
         return 0
