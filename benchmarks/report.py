@@ -12,12 +12,12 @@ BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
 def write(document: dict[str, Any], page: Path) -> list[Path]:
-    """Write the pictures beside `page`, and the report into it; return the paths.
+    """Write the pictures into a folder with the name of `page`, and the report into it; return the paths.
 
     A page that is there already keeps what stands before and behind the two marks.
     """
     results = Results(document)
-    folder = page.parent / "benchmarks"
+    folder = page.parent / page.stem
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {
         "ratio-peer.svg": pictures.ratios(
@@ -30,7 +30,7 @@ def write(document: dict[str, Any], page: Path) -> list[Path]:
             drawn[f"{what}.svg"] = pictures.objects(results, f"{what} by the number of objects", what)
     for name, picture in drawn.items():
         (folder / name).write_text(picture)
-    text = f"{BEGIN}\n\n{_body(document, results, list(drawn))}\n{END}\n"
+    text = f"{BEGIN}\n\n{_body(document, results, [f'{page.stem}/{name}' for name in drawn])}\n{END}\n"
     old = page.read_text() if page.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
     if BEGIN not in old or END not in old:
         old = old.rstrip("\n") + f"\n\n{BEGIN}\n{END}\n"
@@ -54,14 +54,16 @@ def _body(document: dict[str, Any], results: Results, drawn: list[str]) -> str:
         f"{settings['batch'] * 1000:g} ms after a warm-up, each module in its own process without Python",
         "- microseconds an operation, initialization included (wall clock by the operations of all threads "
         "together): median ± half the distance of the quartiles; bytes where it says so",
-        f"- the ratios are those of {results.ours}: below 1 it is faster",
+        f"- the ratios are those of {results.ours}: below 1 it is faster; 'gain' is the throughput of its "
+        "threads together by that of one thread alone",
+        *([f"- the kernels of {results.ours}: {document['kernels']}"] if document.get("kernels") else []),
         *(
             f"- {one['name']}: `{one['library']}`"
             + (f" ({one['description']})" if one["description"] else "")
             for one in document["contestants"]
         ),
         "",
-        *(f"![{Path(name).stem}](benchmarks/{name})\n" for name in drawn),
+        *(f"![{Path(name).stem}]({name})\n" for name in drawn),
         _line(heads),
         "|" + "---|" * len(heads),
         *(_line(row) for row in rows),

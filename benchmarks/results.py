@@ -25,6 +25,7 @@ def document(
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "ferrohsm": __version__,
         "command": command,
+        "kernels": _kernels(),
         "machine": machine(),
         "settings": {**settings._asdict(), "threads": list(settings.threads)},
         "contestants": [
@@ -39,6 +40,15 @@ def _library(one: Contestant) -> str:
     """Return the library's file name: where it stands on this machine is nobody's business."""
     path = str(getattr(one, "path", ""))
     return os.path.basename(path)
+
+
+def _kernels() -> str:
+    """Return what the kernels of the installed module compute with."""
+    try:
+        from ferrohsm_adapters.software import _kernels
+    except ImportError:
+        return ""
+    return _kernels.name()
 
 
 def machine() -> dict[str, Any]:
@@ -108,6 +118,11 @@ class Results:
         ours = self.median(case, threads, self.ours)
         return None if ours is None or not other or other <= 0 else ours / other
 
+    def gain(self, case: str, threads: int) -> float | None:
+        """Return the throughput of several threads of ours by that of one."""
+        alone, together = self.median(case, 1, self.ours), self.median(case, threads, self.ours)
+        return alone / together if threads > 1 and alone is not None and together else None
+
     def _best(self, case: str, threads: int, names: Sequence[str]) -> float | None:
         found = [value for name in names if (value := self.median(case, threads, name)) is not None]
         return min(found) if found else None
@@ -129,7 +144,7 @@ def amount(value: float | None, unit: str) -> str:
 
 def table(results: Results) -> tuple[list[str], list[list[str]], list[str]]:
     """Return heads, rows and notes: what did not work is named in the notes by its number."""
-    heads = ["case", "threads", *results.names, "to best peer", "to raw"]
+    heads = ["case", "threads", *results.names, "to best peer", "to raw", "gain"]
     notes: list[str] = []
     rows = []
     for case, threads, unit in results.cases():
@@ -137,6 +152,7 @@ def table(results: Results) -> tuple[list[str], list[list[str]], list[str]]:
         ratios = [
             results.ratio(case, threads, results.best_peer(case, threads)),
             results.ratio(case, threads, results.best_raw(case, threads)),
+            results.gain(case, threads),
         ]
         rows.append([case, str(threads), *cells, *("" if one is None else f"{one:.2f}" for one in ratios)])
     return heads, rows, notes

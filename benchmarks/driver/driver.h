@@ -14,6 +14,7 @@
 
 #define MAX_THREADS 64
 #define CHUNK 4096 /* what one update of a multi-part operation takes */
+#define LONGEST 49856 /* the longest signature: SLH-DSA's of the largest parameter sets */
 
 /* What one thread works with; the memory is its own. */
 typedef struct worker {
@@ -40,7 +41,7 @@ typedef struct run {
     unsigned long handle_count;
     CK_SESSION_HANDLE *sessions;
     unsigned long session_count;
-    unsigned char blob[8192]; /* a signature to verify, a ciphertext to open, the other side's point */
+    unsigned char blob[LONGEST]; /* a signature to verify, a ciphertext to open, the other side's point */
     CK_ULONG blob_length;
     void *engine, *engine_other;
     const char *call;

@@ -159,6 +159,9 @@ static EVP_PKEY *new_key(CK_MECHANISM_TYPE mechanism) {
     case CKM_ML_KEM:
     case CKM_ML_KEM_KEY_PAIR_GEN:
         return ssl.EVP_PKEY_Q_keygen(NULL, NULL, "ML-KEM-768");
+    case CKM_SLH_DSA:
+    case CKM_SLH_DSA_KEY_PAIR_GEN:
+        return ssl.EVP_PKEY_Q_keygen(NULL, NULL, "SLH-DSA-SHA2-128f");
     default:
         return ssl.EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048);
     }
@@ -193,7 +196,7 @@ static int sign_open(worker *self) {
 }
 
 static int sign_step(worker *self) {
-    size_t length = 4000;
+    size_t length = LONGEST;
 
     if (is_digested(self->run)) {
         STEP(EVP_PKEY_sign, (self->engine, self->output, &length, self->input, self->run->size));
@@ -213,7 +216,7 @@ static void sign_close(worker *self) {
 
 static int verify_open(worker *self) {
     /* Each thread verifies a signature of its own. */
-    size_t length = 4000;
+    size_t length = LONGEST;
 
     if (sign_open(self))
         return 1;

@@ -50,7 +50,7 @@ int timing_run(run *run, unsigned int threads, unsigned long count, unsigned lon
                worker *trouble) {
     runner *runners = aligned_alloc(128, threads * sizeof *runners);
     meeting meeting = {.count = count, .warm_count = warm};
-    size_t room = run->size + 4096;
+    size_t room = run->size + LONGEST;
     uint64_t begin = UINT64_MAX, end = 0;
     unsigned int index;
     int bad = 0;

@@ -25,6 +25,7 @@ def document(**more: Any) -> dict[str, Any]:
         "made": "2026-01-01T00:00:00+00:00",
         "ferrohsm": "0.1.0",
         "command": "ferrohsm bench run",
+        "kernels": "an engine",
         "machine": {
             "processor": "A<B",
             "cores": 2,
@@ -39,6 +40,7 @@ def document(**more: Any) -> dict[str, Any]:
         ],
         "results": [
             result("sha", "ours", 2.0),
+            result("sha", "ours", 1.1, threads=2),
             result("sha", "peer", 4.0),
             result("sha", "engine", 1.0),
             *(result(f"find-label-{size}", "ours", 10.0) for size in ("100", "10K")),
@@ -57,7 +59,9 @@ def report(bench: Bench, tmp_path: Path, page: Path, content: Any = None) -> str
 
 def test_ratios_and_notes(bench: Bench, tmp_path: Path) -> None:
     text = report(bench, tmp_path, tmp_path / "page.md")
-    assert "| sha | 1 | 2.00 ±10% | 4.00 ±10% | 1.00 ±10% | 0.50 | 2.00 |" in text
+    assert "| sha | 1 | 2.00 ±10% | 4.00 ±10% | 1.00 ±10% | 0.50 | 2.00 |  |" in text
+    assert "| sha | 2 | 1.10 ±10% | [1] |  |  |  | 1.82 |" in text
+    assert "kernels of ours: an engine" in text
     assert "[1] peer: lacks CKM_SHA256" in text
     assert "`ferrohsm bench run`" in text
     assert "A&lt;B" in text or "A<B" in text
@@ -65,14 +69,14 @@ def test_ratios_and_notes(bench: Bench, tmp_path: Path) -> None:
 
 def test_pictures_are_well_formed_and_linked(bench: Bench, tmp_path: Path) -> None:
     text = report(bench, tmp_path, tmp_path / "page.md")
-    files = sorted((tmp_path / "benchmarks").iterdir())
+    files = sorted((tmp_path / "page").iterdir())
     assert [file.name for file in files] == ["find-label.svg", "ratio-peer.svg", "ratio-raw.svg"]
     for file in files:
-        assert f"(benchmarks/{file.name})" in text
+        assert f"(page/{file.name})" in text
         assert ElementTree.parse(file).getroot().tag == f"{SVG}svg"
-    peer = ElementTree.parse(tmp_path / "benchmarks" / "ratio-peer.svg").getroot()
+    peer = ElementTree.parse(tmp_path / "page" / "ratio-peer.svg").getroot()
     assert "0.50" in [element.text for element in peer.iter(f"{SVG}text")]
-    points = ElementTree.parse(tmp_path / "benchmarks" / "find-label.svg").getroot().findall(f"{SVG}circle")
+    points = ElementTree.parse(tmp_path / "page" / "find-label.svg").getroot().findall(f"{SVG}circle")
     assert len(points) == 2
     assert points[0].get("cy") == points[1].get("cy")  # the cost did not grow
     assert float(points[0].get("cx", "0")) < float(points[1].get("cx", "0"))
