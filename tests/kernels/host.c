@@ -767,6 +767,54 @@ static void test_full_pockets_after_fork(void)
     }
 }
 
+enum { LANE_BLOCKS = 300 };
+
+static void *takes_one(void *size)
+{
+    return ferro_alloc(*(size_t *)size);
+}
+
+static void *takes_many(void *size)
+{
+    void *blocks[LANE_BLOCKS];
+    int i;
+
+    for (i = 0; i < LANE_BLOCKS; i++)
+        CHECK((blocks[i] = ferro_alloc(*(size_t *)size)) != NULL);
+    for (i = 0; i < LANE_BLOCKS; i++)
+        ferro_free(blocks[i]);
+    return NULL;
+}
+
+/* One thread after the other: what a later one takes is not beside what an earlier one left in use, and what it
+ * gave back is used before more is mapped. */
+static void test_lanes(void)
+{
+    static const size_t sizes[] = {32, 90, 300, 1000};
+    ferro_arena_status status;
+    size_t i, first;
+    int round;
+
+    for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        size_t size = sizes[i];
+        pthread_t thread;
+        void *one, *other;
+
+        CHECK(pthread_create(&thread, NULL, takes_one, &size) == 0 && pthread_join(thread, &one) == 0);
+        CHECK(pthread_create(&thread, NULL, takes_one, &size) == 0 && pthread_join(thread, &other) == 0);
+        CHECK(one != NULL && other != NULL && (uintptr_t)one / 4096 != (uintptr_t)other / 4096);
+        ferro_free(one);
+        ferro_free(other);
+        first = 0;
+        for (round = 0; round < 20; round++) {
+            CHECK(pthread_create(&thread, NULL, takes_many, &size) == 0 && pthread_join(thread, NULL) == 0);
+            ferro_arena_read_status(&status);
+            first = first == 0 ? status.mapped : first;
+            CHECK(status.mapped <= first + 65536);
+        }
+    }
+}
+
 static void test_arena(void)
 {
     enum { BLOCKS = 4000 };
@@ -844,6 +892,7 @@ static const struct {
     {"postquantum_residue", test_postquantum_residue},
 #endif
     {"arena", test_arena},
+    {"lanes", test_lanes},
     {"full_pockets_after_fork", test_full_pockets_after_fork},
 #endif
 };

@@ -31,6 +31,7 @@ MEMORY = (
     "residue",
     "residue_after_fork",
     "arena",
+    "lanes",
     "full_pockets_after_fork",
     *(("postquantum_residue",) if POSTQUANTUM else ()),
 )

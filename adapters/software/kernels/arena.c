@@ -112,6 +112,9 @@ enum {
     CLASSES = 21,
     LARGEST = 16384,               /* bigger blocks get a mapping of their own */
     STEP = 32,
+    LANES = 8,
+    PIECE = 4096,                  /* of a span; belongs to one lane */
+    LARGEST_LANED = 1024,          /* bigger blocks are all in the first lane */
     KEPT_BYTES = 16384,            /* bound of a thread's free blocks, for each class */
     KEPT_BLOCKS = 32,
     KEPT_SECRET_BYTES = 4096,      /* the same in the secret zone, whose blocks are kept for the smaller classes */
@@ -131,24 +134,36 @@ typedef struct free_block {
     struct free_block *next;
 } free_block;
 
-/* A size class of a zone: blocks that came back, then the rest of the newest span. */
+/*
+ * A size class of a zone in one lane: blocks that came back, then the rest of its newest piece. Threads are dealt out
+ * over the lanes. What two threads write stands in different pages then: a processor that reads one block ahead of its
+ * program fetches the beginning of the next one too, and takes it away from the other processor that works there.
+ */
 typedef struct {
     free_block *free;
     unsigned char *fresh;
     unsigned char *fresh_end;
 } shelf;
 
+/* The rest of the newest span of a size class, not yet given to a lane. */
+typedef struct {
+    unsigned char *at;
+    unsigned char *end;
+} rest;
+
 typedef struct {
     unsigned char *base;
     uint8_t zone;
     size_t spans_used;
     uint8_t class_of[SPANS];
+    uint8_t lane_of[REGION / PIECE];
 } region;
 
 /* A thread's own free blocks, wiped as all free ones are, so that most calls take no lock. */
 typedef struct pocket {
     free_block *free[ZONES][CLASSES];
     uint8_t count[ZONES][CLASSES];
+    uint8_t lane;
     atomic_size_t in_use; /* what its thread took of the secret zone, less what it gave back; written by it alone */
     struct pocket *previous, *next;
 } pocket;
@@ -160,13 +175,15 @@ typedef struct {
 } large_header;
 
 static ferro_mutex lock = FERRO_MUTEX_INIT;
-static shelf shelves[ZONES][CLASSES];
+static shelf shelves[ZONES][CLASSES][LANES];
+static rest rests[ZONES][CLASSES];
 static region *regions[REGIONS];
 static atomic_size_t region_count;
 static region *filling[ZONES];
 static uint8_t class_by_step[LARGEST / STEP + 1];
 static uint8_t kept[ZONES][CLASSES]; /* blocks in a pocket at most; 0: they go straight to the shelf */
 static pocket *pockets;
+static unsigned pockets_made;
 static size_t mapped, locked;
 static atomic_size_t in_use;
 static int lock_refused, started;
@@ -208,7 +225,7 @@ static region *region_add(uint8_t zone)
     return r;
 }
 
-static const region *region_of(const void *block)
+static region *region_of(const void *block)
 {
     size_t i, count = atomic_load_explicit(&region_count, memory_order_acquire);
 
@@ -221,7 +238,6 @@ static const region *region_of(const void *block)
 static int span_add(uint8_t zone, uint8_t class)
 {
     region *r = filling[zone];
-    shelf *s = &shelves[zone][class];
     size_t usable = SPAN - ferro_page_size();
     unsigned char *span;
 
@@ -242,35 +258,73 @@ static int span_add(uint8_t zone, uint8_t class)
         return -1;
     mapped += usable;
     r->class_of[r->spans_used++] = class;
-    s->fresh = span;
-    s->fresh_end = span + usable / class_size[class] * class_size[class];
+    rests[zone][class].at = span;
+    rests[zone][class].end = span + usable;
     return 0;
 }
 
-/* With the lock held: one block of a shelf, or NULL. */
-static void *shelf_take(uint8_t zone, uint8_t class)
+/* Give a lane the next piece of what is left of the newest span, or, of a class without lanes, all of that. */
+static void piece_add(uint8_t zone, uint8_t class, uint8_t lane)
 {
-    shelf *s = &shelves[zone][class];
+    rest *left = &rests[zone][class];
+    shelf *s = &shelves[zone][class][lane];
+    size_t size = (size_t)(left->end - left->at);
+    region *r = region_of(left->at);
+
+    if (class_size[class] <= LARGEST_LANED && size > PIECE)
+        size = PIECE;
+    r->lane_of[(size_t)(left->at - r->base) / PIECE] = lane;
+    s->fresh = left->at;
+    s->fresh_end = left->at + size / class_size[class] * class_size[class];
+    left->at += size;
+}
+
+static void *shelf_block(shelf *s, uint8_t class)
+{
     free_block *block = s->free;
 
     if (block != NULL) {
         s->free = block->next;
         block->next = NULL;
-        return block;
+    } else if (s->fresh != s->fresh_end) {
+        block = (free_block *)(void *)s->fresh;
+        s->fresh += class_size[class];
     }
-    if (s->fresh == s->fresh_end && span_add(zone, class) != 0)
-        return NULL;
-    block = (free_block *)(void *)s->fresh;
-    s->fresh += class_size[class];
     return block;
 }
 
+/* With the lock held: one block for a lane, or NULL. What other lanes do not need goes before more memory is mapped. */
+static void *shelf_take(uint8_t zone, uint8_t class, uint8_t lane)
+{
+    void *block;
+    uint8_t other;
+
+    if (class_size[class] > LARGEST_LANED)
+        lane = 0;
+    if ((block = shelf_block(&shelves[zone][class][lane], class)) != NULL)
+        return block;
+    if (rests[zone][class].at == rests[zone][class].end) {
+        for (other = 0; other < LANES; other++)
+            if ((block = shelf_block(&shelves[zone][class][other], class)) != NULL)
+                return block;
+        if (span_add(zone, class) != 0)
+            return NULL;
+    }
+    piece_add(zone, class, lane);
+    return shelf_block(&shelves[zone][class][lane], class);
+}
+
+/* Back to the lane that its piece belongs to. */
 static void shelf_put(uint8_t zone, uint8_t class, void *block)
 {
+    const region *r = region_of(block);
     free_block *b = block;
+    shelf *s = &shelves[zone][class][0];
 
-    b->next = shelves[zone][class].free;
-    shelves[zone][class].free = b;
+    if (class_size[class] <= LARGEST_LANED)
+        s += r->lane_of[(size_t)((unsigned char *)block - r->base) / PIECE];
+    b->next = s->free;
+    s->free = b;
 }
 
 static unsigned kept_of(uint8_t zone, uint8_t class)
@@ -326,10 +380,13 @@ static void pocket_end(void *value)
 static pocket *pocket_make(void)
 {
     pocket *p;
+    uint8_t lane;
 
     ferro_mutex_lock(&lock);
-    if ((p = shelf_take(ENGINE, class_for(sizeof(*p)))) != NULL) {
+    lane = (uint8_t)(pockets_made++ % LANES);
+    if ((p = shelf_take(ENGINE, class_for(sizeof(*p)), lane)) != NULL) {
         memset(p, 0, sizeof(*p));
+        p->lane = lane;
         p->next = pockets;
         if (pockets != NULL)
             pockets->previous = p;
@@ -359,9 +416,9 @@ static void *pocket_fill(pocket *p, uint8_t zone, uint8_t class)
     void *block;
 
     ferro_mutex_lock(&lock);
-    block = shelf_take(zone, class);
+    block = shelf_take(zone, class, p->lane);
     while (block != NULL && n-- > 1) {
-        free_block *more = shelf_take(zone, class);
+        free_block *more = shelf_take(zone, class, p->lane);
         if (more == NULL)
             break;
         more->next = p->free[zone][class];
@@ -378,7 +435,7 @@ static void *pocket_take(pocket *p, uint8_t zone, uint8_t class)
 
     if (p == NULL || kept[zone][class] == 0) {
         ferro_mutex_lock(&lock);
-        block = shelf_take(zone, class);
+        block = shelf_take(zone, class, p == NULL ? 0 : p->lane);
         ferro_mutex_unlock(&lock);
         return block;
     }
