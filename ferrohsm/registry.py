@@ -49,7 +49,7 @@ class Member:
         self.adapter = None
         self.problem = problem
         self.why = reason(error)
-        if isinstance(error, HsmError):
+        if isinstance(error, HsmError | UnknownAdapterError):
             log.event("error", problem, slot=self.section.name, adapter=self.section.adapter, why=str(error))
         else:
             log.failure(problem, error, slot=self.section.name, adapter=self.section.adapter)
@@ -57,7 +57,8 @@ class Member:
 
 def reason(error: BaseException) -> str:
     """Return an error for a person: a refusal's words, of any other its kind."""
-    return str(error) if isinstance(error, HsmError | IsolationError) else type(error).__name__
+    told = isinstance(error, HsmError | IsolationError | UnknownAdapterError)
+    return str(error) if told else type(error).__name__
 
 
 def installed() -> list[dict[str, str]]:
@@ -149,7 +150,7 @@ def _factory(name: str) -> Callable[[SlotSection], Adapter]:
         if entry.name == name:
             found: Callable[[SlotSection], Adapter] = entry.load()
             return found
-    raise UnknownAdapterError(name)
+    raise UnknownAdapterError(f"no installed package offers an adapter {name!r}")
 
 
 def _entry_points() -> Iterator[Any]:

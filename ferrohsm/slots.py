@@ -243,4 +243,5 @@ def _empty_view(member: Member, taken: list[int]) -> SlotView:
     slot_id = crc32(member.section.name.encode()) & 0x7FFFFFFF or 1
     while slot_id in taken:
         slot_id = slot_id % 0x7FFFFFFF + 1
-    return SlotView(slot_id, member.section.name, MANUFACTURER)
+    # A program's list of slots is all that its user sees of it.
+    return SlotView(slot_id, f"no token, ferrohsm doctor says why: {member.section.name}", MANUFACTURER)

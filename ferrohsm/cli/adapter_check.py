@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from ferrohsm import config as configuration
 from ferrohsm import constants as ck
 from ferrohsm import registry
-from ferrohsm.cli.doctor import BROKEN, OK, WARNING, Finding
+from ferrohsm.cli.doctor import BROKEN, OK, WARNING, Finding, not_installed
 from ferrohsm.cli.parser import Nouns, verb
+from ferrohsm.cli.service import not_seen
 from ferrohsm.cli.terminal import NotFoundError, show, table
 from ferrohsm.core import Core
-from ferrohsm.errors import HsmError, MechanismInvalid
+from ferrohsm.errors import GeneralError, HsmError, MechanismInvalid
 from ferrohsm.runtime import step
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _FLAGS = {
     ck.CKF_DECAPSULATE: "decapsulate",
 }
 _LOOKED_AT = 100  # objects that a check reads
+_SEE = "see the slot's section, and whether what is behind it works: its own configuration, rights, device"
 
 
 def register(verbs: Nouns) -> None:
@@ -123,9 +125,7 @@ class Opened:
     def problem(self) -> str | None:
         """What keeps the adapter from being used."""
         [member] = self.core.members
-        if member.problem is None and member.lane is not None and not member.lane.seen:
-            return "the adapter does not answer: it is still being opened"
-        return member.problem
+        return member.problem or not_seen(member)
 
     @property
     def info(self) -> AdapterInfo | None:
@@ -252,13 +252,11 @@ def run_check(arguments: argparse.Namespace) -> int:
 def _check(config: configuration.Config, section: SlotSection) -> Iterator[Finding]:
     try:
         adapter = registry.make(section)
-    except registry.UnknownAdapterError:
-        yield Finding(
-            "load",
-            BROKEN,
-            f"no installed package offers an adapter {section.adapter!r}",
-            "install its package beside FerroHSM; ferrohsm adapter list shows what there is",
-        )
+    except registry.UnknownAdapterError as error:
+        yield Finding("load", BROKEN, str(error), not_installed(section))
+        return
+    except GeneralError as error:
+        yield Finding("load", BROKEN, str(error), f"correct [slots.{section.name}] in {config.path}")
         return
     except (Exception, SystemExit) as error:
         yield Finding("load", BROKEN, _words(error), "ask the adapter's author, with FERROHSM_DEBUG=1 set")
@@ -274,7 +272,7 @@ def _check_opened(opened: Opened) -> Iterator[Finding]:
     if opened.problem is not None:
         why = opened.core.members[0].why
         detail = opened.problem + (f": {why}" if why else "")
-        yield Finding("open", BROKEN, detail, "see the slot's section, and whether the device is there")
+        yield Finding("open", BROKEN, detail, _SEE)
         return
     info = opened.info
     yield Finding("open", OK, "" if info is None else f"login by {info.login}")

@@ -107,9 +107,22 @@ def _add_filter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--object", metavar="ID", help="only what concerns this CKA_UNIQUE_ID")
     parser.add_argument("--user", choices=("so", "user", "nobody"), help="only what this user did")
     parser.add_argument("--failed", action="store_true", help="only what did not succeed")
-    parser.add_argument("--since", metavar="TIME", help="only from this time on (UTC, ISO 8601)")
-    parser.add_argument("--until", metavar="TIME", help="only before this time (UTC, ISO 8601)")
+    parser.add_argument("--since", metavar="TIME", type=moment, help="only from this time on (UTC, ISO 8601)")
+    parser.add_argument("--until", metavar="TIME", type=moment, help="only before this time (UTC, ISO 8601)")
     parser.add_argument("--pid", type=int, metavar="N", help="only what this process did")
+
+
+def moment(text: str) -> str:
+    """Return a time as the records write it; one without a zone is UTC."""
+    from datetime import UTC, datetime
+
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        hint = "write 2026-12-31 or 2026-12-31T23:59"
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; {hint}") from None
+    time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _filter(arguments: argparse.Namespace) -> Filter:
@@ -296,8 +309,8 @@ def _text(place: Place, report: Report, *, checked: bool) -> str:
     span = f"records {report.first} to {report.last}" if report.records else "no record"
     lines = []
     if report.sound:
-        against = " and the checkpoint" if checked else ""
-        lines.append(f"{place.name}: sound, {span}; head{against} agree")
+        agree = "head and the checkpoint agree" if checked else "the head agrees"
+        lines.append(f"{place.name}: sound, {span}; {agree}")
     else:
         lines.append(f"{place.name}: NOT SOUND, {span}")
         lines += [f"  {finding.where}: {finding.text}" for finding in report.findings[:_SHOWN]]

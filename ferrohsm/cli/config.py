@@ -9,7 +9,8 @@ from typing import Any
 from ferrohsm import config as configuration
 from ferrohsm import constants as ck
 from ferrohsm.cli.parser import Nouns, noun, verb
-from ferrohsm.cli.terminal import show
+from ferrohsm.cli.terminal import CommandError, show
+from ferrohsm.errors import HsmError
 from ferrohsm.settings import SETTINGS, SLOT_SETTINGS, Setting
 
 
@@ -39,8 +40,27 @@ def run_check(arguments: argparse.Namespace) -> None:
     if arguments.file:
         os.environ["FERROHSM_CONF"] = os.path.abspath(arguments.file)
     config = configuration.load()
+    for section in config.slots:
+        _check_slot(config, section)
     text = f"{config.path} is right" if config.path else "there is no file; the defaults are in force"
     show(arguments, {"path": config.path, "valid": True}, text)
+
+
+def _check_slot(config: configuration.Config, section: configuration.SlotSection) -> None:
+    """Have the section's adapter read its own keys; nothing is opened. `CommandError` says what is wrong."""
+    from ferrohsm import registry
+    from ferrohsm.cli.doctor import not_installed
+
+    where = f"{config.path}: slots.{section.name}"
+    try:
+        registry.make(section)
+    except registry.UnknownAdapterError as error:
+        raise CommandError(f"{where}.adapter: {error}", not_installed(section)) from None
+    except HsmError as error:
+        raise CommandError(f"{config.path}: {error}") from None
+    except (Exception, SystemExit) as error:
+        what = f"{where}: the adapter cannot be loaded: {registry.reason(error)}"
+        raise CommandError(what, f"ferrohsm adapter check {section.name} says more") from error
 
 
 def _plain(row: Setting, value: Any) -> Any:

@@ -11,18 +11,22 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ferrohsm import config as configuration
 from ferrohsm.cli.parser import Nouns, verb
 from ferrohsm.cli.terminal import show
 from ferrohsm.errors import HsmError
 
+if TYPE_CHECKING:
+    from ferrohsm.config import SlotSection
+
 OK, WARNING, BROKEN, UNKNOWN = "ok", "warning", "broken", "unknown"
 
 _SUPPORTED = ((3, 11), (3, 13))
 _ENOUGH_LOCKED = 1 << 20
 _TIMEOUT = 30  # seconds for a program that loads the module
+_STORE = "store of slot "
 
 
 class Finding(NamedTuple):
@@ -139,7 +143,7 @@ def check_store() -> Iterator[Finding]:
         return
     for section in config.slots:
         if section.adapter == "software":
-            yield _directory(config, section.options["data_dir"], f"store of slot {section.name}")
+            yield _directory(config, section.options["data_dir"], _STORE + section.name)
 
 
 def _directory(config: configuration.Config, path: str | None, check: str) -> Finding:
@@ -180,16 +184,71 @@ def check_tokens() -> Iterator[Finding]:
     try:
         with service() as opened:
             tokens = [view for view in opened.tokens() if not view.free]
+            problems = opened.problems()
     except HsmError as error:
         yield Finding("tokens", BROKEN, str(error), "the message before this one says what is missing")
         return
+    told = {finding.check for finding in check_store() if finding.state == BROKEN}
+    for section, problem in problems:
+        if _STORE + section.name not in told:
+            yield Finding(f"slot {section.name}", BROKEN, problem, _slot_remedy(section))
     present = [view for view in tokens if view.present]
     yield Finding("tokens", OK, f"{len(present)} initialized" + "".join(f", {view.name}" for view in present))
     for view in present:
         if view.flags & ck.CKF_USER_PIN_LOCKED:
-            yield Finding(f"token {view.name}", WARNING, "its user PIN is locked", "ferrohsm token unlock")
+            remedy = f"ferrohsm token unlock --token {view.serial}"
+            yield Finding(f"token {view.name}", WARNING, "its user PIN is locked", remedy)
         if view.flags & ck.CKF_SO_PIN_LOCKED:
             yield Finding(f"token {view.name}", WARNING, "its SO PIN is locked", "restore a backup")
+
+
+def _slot_remedy(section: SlotSection) -> str:
+    from ferrohsm import registry
+
+    if section.adapter not in [row["name"] for row in registry.installed()]:
+        return not_installed(section)
+    return (
+        f"correct [slots.{section.name}], or what is behind it; "
+        f"ferrohsm adapter check {section.name} tries it alone"
+    )
+
+
+def not_installed(section: SlotSection) -> str:
+    """Say what to do about a slot whose adapter is not there."""
+    import difflib
+
+    from ferrohsm import registry
+
+    names = [row["name"] for row in registry.installed()]
+    close = difflib.get_close_matches(section.adapter, names, 1)
+    hint = f"did you mean {close[0]}? If not, " if close else ""
+    return f"{hint}install its package beside FerroHSM; ferrohsm adapter list shows what there is"
+
+
+def check_log() -> Iterator[Finding]:
+    """Say whether the log of events can be written where the configuration wants it."""
+    try:
+        target = configuration.load().log.target
+    except HsmError:
+        return
+    if target in ("off", "stderr", "syslog"):
+        return
+    folder = os.path.dirname(target)
+    remedy = f"let uid {os.geteuid()} write there, or set target in [log]"
+    effective = os.access in os.supports_effective_ids
+    if os.path.islink(target) or (os.path.exists(target) and not os.path.isfile(target)):
+        yield Finding("log", WARNING, f"{target} is no ordinary file", "set target in [log]")
+    elif os.path.exists(target):
+        if os.access(target, os.W_OK, effective_ids=effective):
+            yield Finding("log", OK, target)
+        else:
+            yield Finding("log", WARNING, f"{target} cannot be written: events are lost", remedy)
+    elif not os.path.isdir(folder):
+        yield Finding("log", WARNING, f"there is no directory {folder}: events are lost", remedy)
+    elif not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective):
+        yield Finding("log", WARNING, f"{target} cannot be made in {folder}: events are lost", remedy)
+    else:
+        yield Finding("log", OK, f"{target} is made with the first event")
 
 
 def check_module() -> Iterator[Finding]:
@@ -307,6 +366,7 @@ _CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_configuration,
     check_store,
     check_tokens,
+    check_log,
     check_module,
     check_memory,
 )

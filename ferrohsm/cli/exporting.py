@@ -54,7 +54,7 @@ def register(verbs: Nouns) -> None:
         choices=_ALL_FORMATS,
         help=f"one of {', '.join(_ALL_FORMATS)} (default: pem; raw for secret keys)",
     )
-    parser.add_argument("--out", metavar="FILE", help="where; - is standard output")
+    parser.add_argument("--out", "--output", metavar="FILE", help="where; - is standard output")
     parser.add_argument("--force", action="store_true", help="replace the file if it is there")
     parser.add_argument("--plain", action="store_true", help="write a private or secret key unencrypted")
     choose_token(parser)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ferrohsm import config as configuration
 from ferrohsm import constants as ck
@@ -13,6 +13,10 @@ from ferrohsm import runtime
 from ferrohsm.cli import pins
 from ferrohsm.cli.terminal import CommandError, NotFoundError, printable
 from ferrohsm.core import Core
+
+if TYPE_CHECKING:
+    from ferrohsm.config import SlotSection
+    from ferrohsm.registry import Member
 
 T = TypeVar("T")
 
@@ -58,6 +62,15 @@ class Service:
             views.append(TokenView(slot.id, label, serial, flags, slot.free, slot.token_present))
         return views
 
+    def problems(self) -> list[tuple[SlotSection, str]]:
+        """Return the slots' sections whose adapter does not work, each with what is wrong."""
+        found = []
+        for member in self.core.members:
+            problem = member.problem or not_seen(member)
+            if problem is not None:
+                found.append((member.section, f"{problem}: {member.why}" if member.why else problem))
+        return found
+
     def free(self) -> TokenView:
         """Return the free slot."""
         for view in self.tokens():
@@ -65,6 +78,7 @@ class Service:
                 return view
         if self.config.data_problem:
             raise CommandError("there is no place for a token", self.config.data_problem)
+        self._refuse_broken("there is no free slot")
         raise NotFoundError("there is no free slot", "ferrohsm doctor says why; free_slot = false hides it")
 
     def chosen(self, arguments: argparse.Namespace) -> TokenView:
@@ -84,9 +98,16 @@ class Service:
         if found:
             names = ", ".join(f"{view.name} ({view.serial})" for view in found)
             raise NotFoundError(f"more than one token: {names}", "choose with --token SERIAL or --slot ID")
+        self._refuse_broken(what)
         if not tokens:
             raise NotFoundError(what, "make one with: ferrohsm token init --label NAME")
         raise NotFoundError(what, "ferrohsm token list shows them")
+
+    def _refuse_broken(self, what: str) -> None:
+        """Name the slots that do not work: what is missing is probably there."""
+        broken = "; ".join(f"slot {section.name}: {problem}" for section, problem in self.problems())
+        if broken:
+            raise NotFoundError(f"{what}; {broken}", "ferrohsm doctor says what to do")
 
     @contextmanager
     def session(self, slot: int, *, read_write: bool = False) -> Iterator[Any]:
@@ -100,6 +121,13 @@ class Service:
     def login(self, slot: int, session: Any, user: int, pin: bytearray) -> None:
         """Log in."""
         self.run(slot, self.core.login(session, user, pin))
+
+
+def not_seen(member: Member) -> str | None:
+    """Say so when an adapter that opens by itself has not answered yet."""
+    if member.lane is not None and not member.lane.seen:
+        return "the adapter does not answer: it is still being opened"
+    return None
 
 
 @contextmanager

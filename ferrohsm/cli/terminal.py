@@ -42,7 +42,7 @@ class NotFoundError(CommandError):
 _PIN_CODES = frozenset({ck.CKR_PIN_INCORRECT, ck.CKR_PIN_LOCKED, ck.CKR_PIN_EXPIRED})
 
 _REMEDIES = {
-    ck.CKR_PIN_INCORRECT: "tries are counted; too many wrong ones lock the PIN",
+    ck.CKR_PIN_INCORRECT: "the PIN is wrong; tries are counted; too many wrong ones lock the PIN",
     ck.CKR_PIN_LOCKED: "the SO can set a new user PIN with: ferrohsm token unlock",
     ck.CKR_PIN_LEN_RANGE: "the limits are pin.min_length and pin.max_length in the configuration",
     ck.CKR_TOKEN_NOT_PRESENT: "ferrohsm doctor says what is missing",

@@ -10,7 +10,7 @@ from ferrohsm import constants as ck
 from ferrohsm.audit import events
 from ferrohsm.cli import pins
 from ferrohsm.cli.parser import Nouns, choose_token, destructive, noun, verb
-from ferrohsm.cli.terminal import CommandError, Progress, confirm, show, table
+from ferrohsm.cli.terminal import CommandError, Progress, confirm, note, printable, show, table
 from ferrohsm.errors import PinLenRange
 
 if TYPE_CHECKING:
@@ -159,11 +159,11 @@ def run_list(arguments: argparse.Namespace) -> None:
 
     with service() as opened:
         views = opened.tokens()
-        problem = opened.config.data_problem
+        problems = [opened.config.data_problem] if opened.config.data_problem else []
+        problems += [f"slot {section.name}: {problem}" for section, problem in opened.problems()]
     rows = [(view.slot, view.label, view.serial, _state(view)) for view in views]
     text = table(("SLOT", "LABEL", "SERIAL", "STATE"), rows) if rows else "no slots"
-    if problem:
-        text += f"\n{problem}"
+    text = "\n".join([text, *map(printable, problems)])
     show(arguments, {"tokens": [shape(view) for view in views]}, text)
 
 
@@ -194,6 +194,10 @@ def run_init(arguments: argparse.Namespace) -> None:
     with service() as opened:
         if arguments.slot is None and arguments.token is None:
             view = opened.free()
+            same = [other.serial for other in opened.tokens() if other.label == arguments.label]
+            if same:
+                serials = ", ".join(same)
+                note(f"{arguments.label} is also the label of {serials}: name them by serial number")
         else:
             view = _existing(opened, arguments)
         with pins.secret(arguments, "so-pin", f"SO PIN for {arguments.label}", new=view.free) as so_pin:

@@ -254,3 +254,7 @@ def test_check(ferrohsm, tmp_path):
         "config", "check", wrong
     )
     assert "pin.tires" in ferrohsm.error("token", "list", "--config", wrong)
+    wrong.write_text('[slots.web]\nadapter = "sofware"\n')
+    assert f"{wrong}: slots.web.adapter: no installed" in ferrohsm.error("config", "check", wrong)
+    wrong.write_text('[slots.web]\nadapter = "pkcs11_bridge"\nprofil = "nss"\n')
+    assert f"{wrong}: slots.web.profil: is not known" in ferrohsm.error("config", "check", wrong)

@@ -57,7 +57,46 @@ def test_a_locked_pin_is_a_warning(ferrohsm, home, token):
     with open(home.directory / "ferrohsm.toml", "a") as file:
         file.write("[pin]\ntries = 1\n")
     ferrohsm("object", "list", "--pin-env", "NEW", code=4)
-    assert states(ferrohsm)["token alpha"]["remedy"] == "ferrohsm token unlock"
+    remedy = states(ferrohsm)["token alpha"]["remedy"]
+    assert remedy == f"ferrohsm token unlock --token {token['serial']}"
+
+
+SLOTS = """
+[slots.typo]
+adapter = "sofware"
+[slots.absent]
+adapter = "pkcs11_bridge"
+module = "/nonexistent/module.so"
+[slots.unknown]
+adapter = "pkcs11_bridge"
+module = "/nonexistent/module.so"
+profil = "nss"
+"""
+
+
+def test_a_slot_that_does_not_work_is_named_everywhere(ferrohsm, home, need):
+    file = home.directory / "ferrohsm.toml"
+    file.write_text(SLOTS)
+    checks = states(ferrohsm, code=1)
+    assert "no installed package offers an adapter 'sofware'" in checks["slot typo"]["detail"]
+    assert "did you mean software?" in checks["slot typo"]["remedy"]
+    assert "/nonexistent/module.so cannot be loaded" in checks["slot absent"]["detail"]
+    assert "slots.unknown.profil: is not known" in checks["slot unknown"]["detail"]
+    assert "ferrohsm adapter check unknown" in checks["slot unknown"]["remedy"]
+    listed = ferrohsm("token", "list").stdout
+    assert "slot absent: the slot's adapter cannot be opened: /nonexistent/module.so" in listed
+    for command in (("object", "list"), ("token", "init", "--label", "new", "--no-pin")):
+        assert "slot typo: the slot's adapter is not installed: " in ferrohsm.error(*command, code=3)
+    tool = need("pkcs11-tool", package="opensc")
+    shown = home.run(tool, "--module", home.module.path, "--list-slots").stdout
+    assert b"no token, ferrohsm doctor says why: typo" in shown
+
+
+def test_a_log_that_cannot_be_written_is_a_warning(ferrohsm, home):
+    (home.directory / "ferrohsm.toml").write_text('[log]\ntarget = "no/such/folder/log"\n')
+    assert "events are lost" in states(ferrohsm)["log"]["detail"]
+    (home.directory / "ferrohsm.toml").write_text('[log]\ntarget = "log"\n')
+    assert states(ferrohsm)["log"]["state"] == "ok"
 
 
 def test_without_a_compiler(ferrohsm, need, home):

@@ -118,6 +118,8 @@ def test_choosing_between_tokens(ferrohsm):
         assert ferrohsm.json("object", "list", *words, "--pin-env", "PIN")["serial"] == beta["serial"]
     assert "there is no token 'gamma'" in ferrohsm.error("object", "list", "--token", "gamma", code=3)
     ferrohsm.error("object", "list", "--slot", "1", code=3)
+    twin = ("token", "init", "--label", "beta", "--no-pin", "--so-pin-env", "SO")
+    assert f"beta is also the label of {beta['serial']}" in ferrohsm(*twin).stderr
 
 
 def test_made_anew(ferrohsm, token):

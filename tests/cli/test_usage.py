@@ -107,6 +107,20 @@ def test_errors_are_one_line(ferrohsm, words, code):
     ferrohsm.error(*words, code=code)
 
 
+def test_an_unknown_option_names_the_help_of_its_command(ferrohsm):
+    said = ferrohsm.error("token", "unlock", "--pin-file", "x", code=2)
+    assert said.endswith("unrecognized arguments: --pin-file x; see ferrohsm token unlock --help")
+
+
+def test_a_time_that_is_none_is_refused(ferrohsm):
+    said = ferrohsm.error("audit", "show", "--since", "yesterday", code=2)
+    assert "'yesterday' is no time; write 2026-12-31" in said
+    from ferrohsm.cli.audit import moment
+
+    assert moment("2026-12-31") == "2026-12-31T00:00:00.000000Z"
+    assert moment("2026-12-31 23:59+02:00") == "2026-12-31T21:59:00.000000Z"
+
+
 def test_errors_as_json(ferrohsm):
     done = ferrohsm("object", "list", "--json", code=3)
     error = json.loads(done.stderr)["error"]
