@@ -208,7 +208,7 @@ class Access:
         if not self.exists():
             if not self.listed_free and os.path.isdir(self.path):
                 raise DeviceError(f"{self.path} has no token.db: restore a backup")
-            status.write_protected = not _writable(os.path.dirname(self.path))
+            status.write_protected = not files.writable(os.path.dirname(self.path))
             return status
         database, public = self._open()
         with database.read() as (_, records):
@@ -505,12 +505,3 @@ def _overtaken() -> DeviceError:
 def _of_this(private: PrivateKeys | None, public: PublicKeys) -> PrivateKeys | None:
     """Return the login's keys unless the token was made anew since: nothing is sealed with dead keys."""
     return private if private is not None and private.incarnation == public.incarnation else None
-
-
-def _writable(path: str) -> bool:
-    try:
-        if hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY:
-            return False
-    except OSError:
-        return False
-    return os.access(path, os.W_OK)

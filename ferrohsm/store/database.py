@@ -186,7 +186,7 @@ class Database:
         """Whether the medium, or our rights to it, forbid to write."""
         if self._mode in ("ro", "immutable"):
             return True
-        return _protected(self._directory) or not os.access(self.path, os.W_OK)
+        return not (files.writable(self._directory) and files.writable(self.path))
 
     # The generation
 
@@ -452,8 +452,8 @@ class Database:
 
     def _ways(self) -> str:
         """Return how the file can be opened where it lies."""
-        if not _protected(self._directory):
-            return "rw" if os.access(self.path, os.W_OK) else "ro"
+        if files.writable(self._directory):
+            return "rw" if files.writable(self.path) else "ro"
         if os.path.exists(self.path + "-shm"):
             return "ro"
         # SQLite can neither lock nor share memory here. Without a log the file is whole, and it is read as
@@ -559,15 +559,6 @@ def _begin_read(db: sqlite3.Connection) -> None:
     except BaseException:
         _rollback(db)
         raise
-
-
-def _protected(path: str) -> bool:
-    if not hasattr(os, "statvfs"):
-        return False
-    try:
-        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False
 
 
 def _rollback(db: sqlite3.Connection) -> None:

@@ -157,6 +157,16 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
+def writable(path: str) -> bool:
+    """Say whether the medium and our rights allow to write a file, or to make one in a directory."""
+    try:
+        if hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY:
+            return False
+    except OSError:
+        return False
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def identity(path: str) -> tuple[int, int] | None:
     """Return what tells a file from another one in its place, None when there is none."""
     try:

@@ -191,12 +191,52 @@ def test_a_shared_token_belongs_to_its_group(tmp_path: Path) -> None:
         assert other.labels() == ["from root", "from another user"]
         other.close()
 
-    for path in tmp_path.parents:
-        if not path.stat().st_mode & 0o001:
-            os.chmod(path, stat.S_IMODE(path.stat().st_mode) | 0o011)
-        if str(path) == "/tmp":
-            break
+    passable(tmp_path)
     assert ended(child(action)) == 0
     assert token.labels() == ["from root", "from another user"]
     token.create(data("from root again"))
     token.close()
+
+
+def passable(place: Path) -> None:
+    """Let other users of the machine into a directory of the tests."""
+    for path in place.parents:
+        if not path.stat().st_mode & 0o001:
+            os.chmod(path, stat.S_IMODE(path.stat().st_mode) | 0o011)
+        if str(path) == "/tmp":
+            break
+
+
+def test_whoever_may_only_read_the_files_reads_the_token(tmp_path: Path) -> None:
+    """At rest, in use, and at rest again: it never needs a file that only a writer makes."""
+    if os.geteuid() != 0:
+        pytest.skip("giving files to a group needs root")
+    group = 12345
+    settings = config(mode=0o640, group=group)
+    os.chmod(tmp_path, 0o755)
+    token = Token(tmp_path / "data", settings).make().login()
+    token.create(data("first"))
+    token.close()
+
+    def action() -> None:
+        os.setgroups([group])
+        os.setgid(23456)
+        os.setuid(23456)
+        other = Token(tmp_path / "data", settings)
+        status = step(other.store.status())
+        assert status.initialized and status.write_protected and status.label == "alpha"
+        other.login()
+        assert other.labels() == labels
+        with pytest.raises(TokenWriteProtected):
+            other.create(data("more"))
+        other.close()
+
+    passable(tmp_path)
+    labels = ["first"]
+    assert ended(child(action)) == 0
+    writer = token.another().login()
+    writer.create(data("second"))
+    labels = ["first", "second"]
+    assert ended(child(action)) == 0
+    writer.close()
+    assert ended(child(action)) == 0
