@@ -331,6 +331,8 @@ def encoded(type_: int, parameter: Any) -> Any:
         return bytes(parameter)
     if isinstance(parameter, int):
         return parameters.structure(parameter)
+    if isinstance(parameter, plain.TlsMaster):
+        return _tls_master(type_, parameter)
     if isinstance(parameter, plain.Sp800108):
         return _sp800_108(type_, parameter)
     return _ENCODERS[type(parameter)](parameter)
@@ -357,6 +359,16 @@ def _sp800_108(type_: int, p: plain.Sp800108) -> Any:
     if ROWS[type_].parameter == "sp800_108_feedback":
         return parameters.sp800_108_feedback(p.prf, p.iv, *pieces)
     return parameters.sp800_108(p.prf, *pieces)
+
+
+def _handle(key: plain.KeyReference | None) -> int | None:
+    return None if key is None else key.key.handle
+
+
+def _tls_master(type_: int, p: plain.TlsMaster) -> Any:
+    if ROWS[type_].parameter == "tls12_extended_master":
+        return parameters.structure(p.hash, p.seed, len(p.seed), None)
+    return parameters.tls_master(p.seed[:32], p.seed[32:], None, p.hash)
 
 
 def _hkdf(p: plain.Hkdf) -> Any:
@@ -396,6 +408,16 @@ _ENCODERS: dict[type, Callable[[Any], Any]] = {
     plain.ChaCha20Poly1305: lambda p: parameters.structure(p.nonce, 8 * len(p.nonce), *_string(p.aad)),
     plain.Hkdf: _hkdf,
     plain.Pbkd2: lambda p: parameters.pbkd2(bytes(p.password), p.salt, p.iterations, p.prf),
+    plain.Pbe: lambda p: parameters.pbe(bytes(p.password), p.salt, p.iterations),
+    plain.IkePrf: lambda p: parameters.ike_prf(
+        p.nonces[:8], p.nonces[8:], data_as_key=p.data_as_key, new_key=_handle(p.new_key), prf=p.prf
+    ),
+    plain.Ike1Prf: lambda p: parameters.ike1_prf(
+        p.shared.key.handle, _handle(p.previous), (p.data[:8], p.data[8:-1]), p.data[-1], p.prf
+    ),
+    plain.IkeExpansion: lambda p: parameters.ike_expansion(_handle(p.key), p.data, p.prf),
+    plain.TlsMac: lambda p: parameters.structure(p.hash, p.length, p.role),
+    plain.TlsKdf: lambda p: parameters.tls_kdf(p.label, p.seed, b""),
     plain.SignContext: _sign_context,
     plain.SshKdf: lambda p: parameters.ssh_kdf(p.hash, bytes((p.purpose,)), p.exchange_hash, p.session_id),
     plain.RsaAesKeyWrap: lambda p: parameters.structure(p.aes_key_bits, _oaep(p.oaep)),

@@ -247,16 +247,22 @@ def ike_prf(
     return structure(prf, data_as_key, rekey, ni, len(ni), nr, len(nr), new_key or 0)
 
 
-def ike1_prf(shared: int, previous: int | None, cookies: tuple[bytes, bytes], number: int) -> bytes:
-    """CK_IKE1_PRF_DERIVE_PARAMS with SHA-256."""
+def ike1_prf(
+    shared: int,
+    previous: int | None,
+    cookies: tuple[bytes, bytes],
+    number: int,
+    prf: int = ck.CKM_SHA256_HMAC,
+) -> bytes:
+    """CK_IKE1_PRF_DERIVE_PARAMS."""
     ci, cr = cookies
     head = structure(
-        ck.CKM_SHA256_HMAC, previous is not None, shared, previous or 0,
+        prf, previous is not None, shared, previous or 0,
         _kept_at(ci), len(ci), _kept_at(cr), len(cr),
     )  # fmt: skip
     return bytes(head) + bytes((number,)) + bytes(7)
 
 
-def ike_expansion(key: int | None, data: bytes) -> Any:
-    """CK_IKE1_EXTENDED_DERIVE_PARAMS and CK_IKE2_PRF_PLUS_DERIVE_PARAMS with SHA-256."""
-    return structure(ck.CKM_SHA256_HMAC, key is not None, key or 0, data or None, len(data))
+def ike_expansion(key: int | None, data: bytes, prf: int = ck.CKM_SHA256_HMAC) -> Any:
+    """CK_IKE1_EXTENDED_DERIVE_PARAMS and CK_IKE2_PRF_PLUS_DERIVE_PARAMS."""
+    return structure(prf, key is not None, key or 0, data or None, len(data))

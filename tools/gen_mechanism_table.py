@@ -98,7 +98,8 @@ def page() -> str:
 
 def known_answers() -> list[tuple[str, str]]:
     """Return patterns of mechanisms, each with the source of published answers that are run."""
-    found = list(json.loads((FACTS / "known-answers.json").read_text(encoding="utf-8")).items())
+    claims = json.loads((FACTS / "known-answers.json").read_text(encoding="utf-8"))
+    found = [(pattern, claim["source"]) for pattern, claim in claims.items()]
     for path in sorted(PUBLISHED.glob("*.json")):
         made = json.loads(path.read_text(encoding="utf-8"))
         names = sorted({case["mechanism"] for case in made["cases"]})
