@@ -26,6 +26,7 @@ OK, WARNING, BROKEN, UNKNOWN = "ok", "warning", "broken", "unknown"
 _SUPPORTED = ((3, 11), (3, 13))
 _ENOUGH_LOCKED = 1 << 20
 _TIMEOUT = 30  # seconds for a program that loads the module
+_AUDIT = "let the programs write there, or in [audit] set directory to a place where they can"
 _STORE = "store of slot "
 
 
@@ -251,6 +252,28 @@ def check_log() -> Iterator[Finding]:
         yield Finding("log", OK, f"{target} is made with the first event")
 
 
+def check_audit() -> Iterator[Finding]:
+    """Say whether the audit can be written: without it nobody logs in."""
+    from ferrohsm.audit import places
+    from ferrohsm.store import files
+
+    try:
+        config = configuration.load()
+    except HsmError:
+        return
+    for root in places.roots(config) if config.audit.enabled else ():
+        path = os.path.join(root, places.RINGS)
+        while not os.path.lexists(path):
+            path = os.path.dirname(path)
+        if os.path.isdir(path) and files.writable(path):
+            yield Finding("audit", OK, root)
+        elif config.audit.on_failure == "open":
+            yield Finding("audit", WARNING, f"{path} cannot be written: nothing is recorded", _AUDIT)
+        else:
+            what = f"{path} cannot be written, and what cannot be recorded is refused: logins, uses of keys"
+            yield Finding("audit", BROKEN, what, f'{_AUDIT}, or on_failure = "open"')
+
+
 def check_module() -> Iterator[Finding]:
     """Load the module in a process that has no Python of its own."""
     from ferrohsm import paths
@@ -366,6 +389,7 @@ _CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_configuration,
     check_store,
     check_tokens,
+    check_audit,
     check_log,
     check_module,
     check_memory,

@@ -170,6 +170,8 @@ def run_list(arguments: argparse.Namespace) -> None:
 def _state(view: TokenView) -> str:
     if not view.present:
         return "no token present; ferrohsm doctor says why"
+    if view.free and view.flags & ck.CKF_WRITE_PROTECTED:
+        return "write protected: no token can be made here"
     if view.free:
         return "free: the next token is made here"
     words = []
@@ -222,14 +224,19 @@ def initialize(
     opened: Service, view: TokenView, name: str, so_pin: bytearray, pin: bytearray | None
 ) -> TokenView:
     """Make a token in the slot of `view`; both PINs are checked first, so none is left half made."""
-    policy = opened.config.pin
-    for what, value in (("SO PIN", so_pin), ("user PIN", pin)):
-        if value is not None and not policy.min_length <= len(value) <= policy.max_length:
-            raise PinLenRange(f"the {what} must have {policy.min_length} to {policy.max_length} bytes")
+    _check_length(opened, "SO PIN", so_pin)
+    if pin is not None:
+        _check_length(opened, "user PIN", pin)
     opened.run(view.slot, opened.core.init_token(view.slot, so_pin, name))
     if pin is not None:
         _set_user_pin(opened, view.slot, so_pin, pin)
     return next(made for made in opened.tokens() if made.slot == view.slot)
+
+
+def _check_length(opened: Service, what: str, pin: bytearray) -> None:
+    policy = opened.config.pin
+    if not policy.min_length <= len(pin) <= policy.max_length:
+        raise PinLenRange(f"the {what} must have {policy.min_length} to {policy.max_length} bytes")
 
 
 def _set_user_pin(opened: Service, slot: int, so_pin: bytearray, pin: bytearray) -> None:
@@ -259,6 +266,7 @@ def run_set_pin(arguments: argparse.Namespace) -> None:
         ):
             opened.login(view.slot, session, user, old)
             with pins.secret(arguments, "new-pin", f"New {name}", new=True) as new:
+                _check_length(opened, name, new)
                 opened.run(view.slot, opened.core.set_pin(session, old, new))
     show(arguments, {"slot": view.slot, "serial": view.serial, "changed": name}, f"the {name} is changed")
 
@@ -273,6 +281,7 @@ def run_unlock(arguments: argparse.Namespace) -> None:
             pins.secret(arguments, "so-pin", f"SO PIN of {view.name}") as so_pin,
             pins.secret(arguments, "new-pin", "New user PIN", new=True) as new,
         ):
+            _check_length(opened, "user PIN", new)
             _set_user_pin(opened, view.slot, so_pin, new)
         made = opened.chosen(argparse.Namespace(slot=view.slot, token=None))
     show(arguments, shape(made), f"the user PIN of {made.name} is set")

@@ -92,6 +92,19 @@ def test_a_slot_that_does_not_work_is_named_everywhere(ferrohsm, home, need):
     assert b"no token, ferrohsm doctor says why: typo" in shown
 
 
+def test_an_audit_that_cannot_be_written_is_named(ferrohsm, home, token):
+    file = home.directory / "ferrohsm.toml"
+    before = file.read_text()
+    assert states(ferrohsm)["audit"]["state"] == "ok"
+    (home.directory / "file").write_text("")
+    file.write_text(before + '[audit]\ndirectory = "file"\n')
+    assert "logins, uses of keys" in states(ferrohsm, code=1)["audit"]["detail"]
+    file.write_text(before + '[audit]\ndirectory = "file"\non_failure = "open"\n')
+    assert states(ferrohsm)["audit"]["state"] == "warning"
+    file.write_text(before + "[audit]\nenabled = false\n")
+    assert "audit" not in states(ferrohsm)
+
+
 def test_a_log_that_cannot_be_written_is_a_warning(ferrohsm, home):
     (home.directory / "ferrohsm.toml").write_text('[log]\ntarget = "no/such/folder/log"\n')
     assert "events are lost" in states(ferrohsm)["log"]["detail"]
