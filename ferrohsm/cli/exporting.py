@@ -113,7 +113,12 @@ def _check_secret(arguments: argparse.Namespace, shape: dict[str, Any]) -> None:
 def _public(opened: Work, oid: int, shape: dict[str, Any], chosen: str) -> bytearray:
     """Return a certificate, a public key or data."""
     attribute = ck.CKA_PUBLIC_KEY_INFO if shape["class"] == "public" else ck.CKA_VALUE
-    value = opened.value(oid, attribute)
+    if shape["class"] == "public":
+        from ferrohsm.cli.formats import public_info
+
+        value = public_info(lambda attribute: opened.value(oid, attribute))
+    else:
+        value = opened.value(oid, attribute)
     if not value:
         raise CommandError(f"object {oid} has no {ck.name('CKA', attribute)}")
     if shape["class"] == "data":

@@ -22,9 +22,11 @@ from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes
 from ferrohsm.attribute_kinds import ulong
 from ferrohsm.cli.terminal import CommandError
+from ferrohsm.ec_encoding import normal_parameters, normal_point, raw_point
 
 Password = Callable[[], bytes]
 
+_EC_PUBLIC_KEY = bytes.fromhex("06072a8648ce3d0201")
 _EDWARDS = (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)
 _MONTGOMERY = (x25519.X25519PublicKey, x448.X448PublicKey)
 _PUBLIC = (rsa.RSAPublicKey, ec.EllipticCurvePublicKey, *_EDWARDS, *_MONTGOMERY)
@@ -268,6 +270,28 @@ def secret(value: bytes | bytearray, key_type: int) -> Material:
     return Material("secret", attributes, b"", "")
 
 
+def public_info(value: Callable[[int], bytes]) -> bytes:
+    """Return a public key object as DER (SubjectPublicKeyInfo), made of its parts where its module has none.
+
+    `value` gives an attribute's value, empty when there is none; the result is empty when parts are missing.
+    """
+    info = value(ck.CKA_PUBLIC_KEY_INFO)
+    if info:
+        return info
+    modulus, exponent = value(ck.CKA_MODULUS), value(ck.CKA_PUBLIC_EXPONENT)
+    if modulus and exponent:
+        numbers = rsa.RSAPublicNumbers(int.from_bytes(exponent, "big"), int.from_bytes(modulus, "big"))
+        return numbers.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    curve, point = normal_parameters(value(ck.CKA_EC_PARAMS)), raw_point(normal_point(value(ck.CKA_EC_POINT)))
+    if not curve or not point:
+        return b""
+    other = value(ck.CKA_KEY_TYPE) != ulong(ck.CKK_EC)  # an Edwards or Montgomery curve is an algorithm
+    algorithm = curve if other else _EC_PUBLIC_KEY + curve
+    return _sequence(_sequence(algorithm) + b"\x03" + _length(len(point) + 1) + b"\x00" + point)
+
+
 def key_id(key: Any) -> bytes:
     """Return the id that key and certificate share: SHA-1 of the public key, as RFC 5280 4.2.1.2 has it."""
     return hashlib.sha1(_key_info(key)[2], usedforsecurity=False).digest()
@@ -311,6 +335,10 @@ def _length(length: int) -> bytes:
         return bytes([length])
     size = (length.bit_length() + 7) // 8
     return bytes([0x80 | size]) + length.to_bytes(size, "big")
+
+
+def _sequence(body: bytes) -> bytes:
+    return b"\x30" + _length(len(body)) + body
 
 
 def _octets(value: bytes) -> bytes:

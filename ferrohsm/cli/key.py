@@ -218,8 +218,9 @@ def _name_by_key(opened: Any, pair: tuple[int, int]) -> None:
     """Give both halves the id that a certificate of the key would have."""
     from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-    from ferrohsm.cli.formats import key_id
+    from ferrohsm.cli.formats import key_id, public_info
 
-    identity = key_id(load_der_public_key(opened.value(pair[0], ck.CKA_PUBLIC_KEY_INFO)))
+    info = public_info(lambda attribute: opened.value(pair[0], attribute))
+    identity = key_id(load_der_public_key(info)) if info else os.urandom(8)
     for oid in pair:
         opened.run(opened.core.set_attributes(opened.session, oid, [(ck.CKA_ID, identity)]))

@@ -314,3 +314,27 @@ def test_nothing_of_an_export_that_failed_is_left(tmp_path, monkeypatch, force):
     with pytest.raises(OSError, match="no space left"):
         exporting._write(arguments, bytearray(b"a private key"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [words for words, *_ in GENERATED if words[0] not in ("x25519", "x448")])
+def test_a_public_key_is_made_of_its_parts_where_the_module_has_only_those(words):
+    """SoftHSM 2.6, behind a bridge, has no CKA_PUBLIC_KEY_INFO."""
+    from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    from ferrohsm import constants as ck
+    from ferrohsm.cli import formats
+
+    private = {
+        "rsa": lambda: rsa.generate_private_key(65537, 2048),
+        "ec": lambda: ec.generate_private_key(ec.BrainpoolP384R1() if "--curve" in words else ec.SECP256R1()),
+        "ed25519": ed25519.Ed25519PrivateKey.generate,
+        "ed448": ed448.Ed448PrivateKey.generate,
+    }[words[0]]()
+    public = private.public_key()
+    parts = formats.public(public).attributes
+    made = formats.public_info(lambda attribute: bytes(parts.get(attribute, b"")))
+    assert made == public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    parts.pop(ck.CKA_PUBLIC_EXPONENT, None)
+    parts.pop(ck.CKA_EC_POINT, None)
+    assert formats.public_info(lambda attribute: bytes(parts.get(attribute, b""))) == b""
