@@ -104,8 +104,10 @@ class Module(Contestant):
         mode: str = "fresh",
         label: str = LABEL,
         pin: str = "",
+        directory: Path | None = None,
     ) -> None:
         super().__init__(name, environment, timeout)
+        self.directory = directory
         self.path, self.init, self.mode, self.label = path, init, mode, label
         self.pin, self.so_pin = pin or secrets.token_hex(6), secrets.token_hex(6)
 
@@ -145,6 +147,18 @@ class Module(Contestant):
         self.quit()
         fill(self.environment, self.label, self.pin, range(first, count), tell)
         return True
+
+    def read_files(self) -> None:
+        """Read what the module keeps in its directory here, so that a search is not a measure of the disk.
+
+        A system gives up the memory of files that nobody reads, and a token of a million objects takes
+        minutes to make: a search would find a part of its pages on the disk, another part each time.
+        """
+        for path in self.directory.rglob("*") if self.directory is not None else ():
+            if path.is_file():
+                with open(path, "rb", buffering=0) as file:
+                    while file.read(1 << 20):
+                        pass
 
     def _start(self, driver: Driver) -> None:
         driver.ask("load", self.path, self.init)

@@ -119,6 +119,8 @@ class Runner:
                 raise TroubleError(_too_long(there, self.settings.patience, case.objects))
             if time.monotonic() - before < 0.2:
                 step *= 2
+        if isinstance(one, Module):
+            one.read_files()
 
     def _filled(self, case: Case, one: Module) -> bool:
         """Make very many objects in one commit where that is possible; say whether they are there now."""

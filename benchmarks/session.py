@@ -119,7 +119,9 @@ def _module(name: str, path: str, options: dict[str, Any], directory: Path, time
         if not pin:
             raise UsageError(f"--token {name}:{label} needs --pin-env {name}:VARIABLE with the user PIN")
     environment = {**contestants.base_environment(directory), **environment}
-    return Module(name, path, environment, timeout, init=init, mode=mode, label=label, pin=pin)
+    return Module(
+        name, path, environment, timeout, init=init, mode=mode, label=label, pin=pin, directory=directory
+    )
 
 
 def _save(runner: Runner, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
