@@ -47,7 +47,8 @@ the library's code borrows an algorithm. Every line is exercised by
 with which it was exchanged in both directions: what this module makes the other accepts, and the other way
 round (`tests/interop`; "Python" is its hashlib, hmac and integers; with a version it is that of Debian 13,
 where Debian 12's has it not). "Known answers" names published ones that
-are run through the C functions besides (`tests/vectors`). Both columns are made of what the tests record and
+are run through the C functions besides (`tests/vectors`; where one has no answers of its own, those of the
+algorithm that it is defined by). Both columns are made of what the tests record and
 compare. Conditions and limits are in [mechanisms.md](mechanisms.md).
 
 {both} have a peer to exchange with, {known} have published known answers, {neither} have neither.
@@ -55,6 +56,10 @@ compare. Conditions and limits are in [mechanisms.md](mechanisms.md).
 How many others have, and how many of theirs are here:
 
 {peers}
+
+Without published answers:
+
+{unanswered}
 
 | mechanism | keys | functions | engine | also in | both ways with | known answers |
 |---|---|---|---|---|---|---|
@@ -86,6 +91,7 @@ def page() -> str:
         count=len(ROWS),
         weak=sum(row.weak for row in ROWS.values()),
         newer=sum(_engine(name, row, kernels, newer) == "kernels 3.5" for name, row in names.items()),
+        unanswered="\n".join(_unanswered(names)),
         peers="\n".join(_peer(peer, set(names)) for peer in peers),
         both=len(set(names) & set(ways)),
         known=sum(bool(_known(name, answers)) for name in names),
@@ -131,6 +137,18 @@ def _engine(name: str, row: Row, kernels: set[str], newer: set[str]) -> str:
 def _known(name: str, answers: list[tuple[str, str]]) -> str:
     sources = (source for pattern, source in answers if re.fullmatch(pattern, name))
     return "; ".join(dict.fromkeys(sources))
+
+
+def _unanswered(names: dict[str, Row]) -> list[str]:
+    """Return the mechanisms without published answers, by reason."""
+    reasons = json.loads((FACTS / "no-known-answers.json").read_text(encoding="utf-8"))
+    found = {
+        reason: [name for name in names if re.fullmatch(pattern, name)] for pattern, reason in reasons.items()
+    }
+    return [
+        f"- {len(group)}: {reason} ({', '.join(f'`{name}`' for name in group)})"
+        for reason, group in found.items()
+    ]
 
 
 def _peer(peer: dict[str, object], ours: set[str]) -> str:
