@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = json.loads((ROOT / "tools" / "facts" / "abi-3.2.json").read_text())
+VENDORS = json.loads((ROOT / "tools" / "facts" / "vendors.json").read_text())
 WARNINGS = ["-Wall", "-Wextra", "-pedantic", "-Werror"]
 
 
@@ -60,3 +62,19 @@ def test_it_has_every_fact() -> None:
     prototypes = re.findall(r"^extern CK_DECLARE_FUNCTION\(CK_RV, (\w+)\)", text, re.MULTILINE)
     assert prototypes == [function["name"] for function in FACTS["functions"]]
     assert set(FACTS["structs"]) <= set(re.findall(r"^struct (\w+) \{", text, re.MULTILINE))
+
+
+def test_what_a_vendor_defined_is_as_he_did(compile_and_run: Callable[..., str]) -> None:
+    """Kryoptic's number, and its structure as its compiler lays it out (``repr(C)``)."""
+    names = [member["name"] for member in VENDORS["Kryoptic"]["structs"]["CK_KRYOPTIC_SSHKDF_PARAMS"]]
+    offsets = ", ".join(f"(unsigned long)offsetof(CK_KRYOPTIC_SSHKDF_PARAMS, {name})" for name in names)
+    source = (
+        '#include <stddef.h>\n#include <stdio.h>\n#include "pkcs11.h"\nint main(void) {\n'
+        '    printf("%lx %lu", CKM_KRYOPTIC_SSHKDF_DERIVE - CKM_VENDOR_DEFINED,\n'
+        "        (unsigned long)sizeof(CK_KRYOPTIC_SSHKDF_PARAMS));\n"
+        f'    printf("{" %lu" * len(names)}", {offsets});\n    return 0;\n}}\n'
+    )
+    word = struct.calcsize("P")
+    printed = compile_and_run(source, f"-I{ROOT / 'include'}").split()
+    assert int(printed[0], 16) == 485259 + 1
+    assert [int(text) for text in printed[1:]] == [6 * word, *range(0, 6 * word, word)]
