@@ -89,8 +89,47 @@ with token.open(rw=True, user_pin=PIN) as own:
 """
 
 
+# As one derives SSH's keys with Kryoptic: its number and its structure, written out from its documentation.
+SSH = """
+import ctypes, hashlib
+import PyKCS11
+
+class Parameters(ctypes.Structure):
+    _fields_ = [("prfHashMechanism", ctypes.c_ulong), ("derivedKeyType", ctypes.c_ubyte),
+                ("pExchangeHash", ctypes.c_char_p), ("ulExchangeHashLen", ctypes.c_ulong),
+                ("pSessionId", ctypes.c_char_p), ("ulSessionIdLen", ctypes.c_ulong)]
+
+KRM_SSHKDF_DERIVE = PyKCS11.CKM_VENDOR_DEFINED + 485259 + 1
+lib = PyKCS11.PyKCS11Lib()
+lib.load(LIB)
+name = "CKM_VENDOR_DEFINED_0x7678C"  # what PyKCS11 calls it
+assert name in lib.getMechanismList(SLOT)
+assert lib.getMechanismInfo(SLOT, name).flags == PyKCS11.CKF_DERIVE
+session = lib.openSession(SLOT, PyKCS11.CKF_SERIAL_SESSION | PyKCS11.CKF_RW_SESSION)
+session.login(PIN)
+k, h = (32).to_bytes(4, "big") + bytes(range(32)), hashlib.sha256(b"exchange").digest()
+base = session.createObject([
+    (PyKCS11.CKA_CLASS, PyKCS11.CKO_SECRET_KEY), (PyKCS11.CKA_KEY_TYPE, PyKCS11.CKK_GENERIC_SECRET),
+    (PyKCS11.CKA_VALUE, k), (PyKCS11.CKA_DERIVE, True), (PyKCS11.CKA_SENSITIVE, True)])
+for letter, length in zip(b"ABCDEF", (16, 16, 32, 32, 64, 64)):
+    data = [(PyKCS11.CKA_CLASS, PyKCS11.CKO_DATA)]
+    key = [(PyKCS11.CKA_CLASS, PyKCS11.CKO_SECRET_KEY), (PyKCS11.CKA_KEY_TYPE, PyKCS11.CKK_GENERIC_SECRET),
+           (PyKCS11.CKA_SENSITIVE, False), (PyKCS11.CKA_EXTRACTABLE, True)]
+    how = Parameters(PyKCS11.CKM_SHA256, letter, h, len(h), h, len(h))
+    template = [*(data if letter in b"AB" else key), (PyKCS11.CKA_VALUE_LEN, length)]
+    made = session.deriveKey(base, template, PyKCS11.Mechanism(KRM_SSHKDF_DERIVE, bytes(how)))
+    first = hashlib.sha256(k + h + bytes((letter,)) + h).digest()
+    expected = (first + hashlib.sha256(k + h + first).digest())[:length]
+    assert bytes(session.getAttributeValue(made, [PyKCS11.CKA_VALUE])[0]) == expected, chr(letter)
+"""
+
+
 def test_pykcs11(python):
     python(PYKCS11)
+
+
+def test_what_is_written_for_kryoptics_ssh_derivation(python):
+    python(SSH)
 
 
 def test_python_pkcs11(python):
