@@ -383,7 +383,7 @@ async def unwrapped_key(
         check_no_login_needed(unwrapping)
         template = with_template_of(unwrapping, ck.CKA_UNWRAP_TEMPLATE, template)
         attributes = compose_alike(UNWRAP, template, {}, so=token.so_logged_in)
-        if number(attributes[ck.CKA_CLASS]) not in (ck.CKO_SECRET_KEY, ck.CKO_PRIVATE_KEY):
+        if number(attributes[ck.CKA_CLASS]) not in (*_SECRET_CLASSES, ck.CKO_PRIVATE_KEY):
             raise TemplateInconsistent("only secret and private keys are unwrapped")
         await check_create(session, attributes)
         made = await unwrap(unwrapping.key, dict(attributes))

@@ -149,7 +149,8 @@ def check_wrap(wrapping: Entry, target: Entry) -> None:
     ``CKA_WRAP_TEMPLATE`` does not match, as its section says.
     """
     object_class = target.get(ck.CKA_CLASS)
-    if object_class is None or number(object_class) not in (_SECRET, _PRIVATE):
+    # "OTP key objects hold secret keys", and what the standard says of secret keys is said of them.
+    if object_class is None or number(object_class) not in (_SECRET, _PRIVATE, ck.CKO_OTP_KEY):
         raise KeyNotWrappable("neither a secret nor a private key")
     if not target.flag(ck.CKA_EXTRACTABLE):
         raise KeyUnextractable()

@@ -20,7 +20,7 @@ from ferrohsm.parameters import Mechanism
 from ferrohsm_adapters.software import messages
 from ferrohsm_adapters.software.material import from_private_key_info, number
 from ferrohsm_adapters.software.operation import wipe
-from ferrohsm_adapters.software.wrap import payload_of, secret_of
+from ferrohsm_adapters.software.wrap import SECRETS, payload_of, secret_of
 
 
 def length(mechanism: Mechanism, target: Key) -> int:
@@ -60,7 +60,7 @@ def unwrap(
 ) -> Attributes:
     """Return the attributes of the key in `wrapped`: data, tag, associated data."""
     kind = number(attributes, ck.CKA_CLASS)
-    if kind not in (ck.CKO_SECRET_KEY, ck.CKO_PRIVATE_KEY):
+    if kind not in (*SECRETS, ck.CKO_PRIVATE_KEY):
         raise TemplateInconsistent("only secret and private keys are unwrapped")
     data, tag, associated = wrapped
     process, parameter = _process(Function.MESSAGE_DECRYPT, row, mechanism, unwrapping, len(data))
@@ -74,7 +74,7 @@ def unwrap(
     finally:
         process.close()
     payload = plain if isinstance(plain, bytearray) else bytearray(plain)
-    if kind == ck.CKO_SECRET_KEY:
+    if kind in SECRETS:
         return secret_of(mechanism, payload, attributes)
     try:
         return from_private_key_info(payload, attributes)

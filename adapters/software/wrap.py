@@ -38,6 +38,8 @@ from ferrohsm_adapters.software.operation import wipe
 
 Begin = Callable[[int, Mechanism, Key], Awaitable[Operation]]
 
+SECRETS = (ck.CKO_SECRET_KEY, ck.CKO_OTP_KEY)
+"""What is wrapped as its value; all else about the key is in the template that unwraps it."""
 _BLOCK = 16
 _SEMIBLOCK = 8
 # The block that these fill up with zeros, if they have to.
@@ -132,7 +134,7 @@ async def unwrap(
 ) -> Attributes:
     """Return the attributes of the key that `wrapped` holds."""
     kind = number(attributes, ck.CKA_CLASS)
-    if kind not in (ck.CKO_SECRET_KEY, ck.CKO_PRIVATE_KEY):
+    if kind not in (*SECRETS, ck.CKO_PRIVATE_KEY):
         raise TemplateInconsistent("only secret and private keys are unwrapped")
     if kind == ck.CKO_PRIVATE_KEY and mechanism.type in _SECRETS_ONLY:
         raise TemplateInconsistent("this mechanism unwraps secret keys only")
@@ -159,7 +161,7 @@ async def unwrap(
 def payload_of(mechanism: Mechanism, target: Key) -> bytearray:
     """Return what is wrapped, in a copy to be wiped."""
     kind = number(target.attributes, ck.CKA_CLASS)
-    if kind == ck.CKO_SECRET_KEY:
+    if kind in SECRETS:
         return bytearray(secret_value(target))
     if kind != ck.CKO_PRIVATE_KEY or mechanism.type in _SECRETS_ONLY:
         raise KeyNotWrappable

@@ -29,7 +29,7 @@ from ferrohsm.migration.transport import Transport
 
 MOVED, PRESENT, LEFT = "moved", "present", "left"
 
-_KEYS = (ck.CKO_PRIVATE_KEY, ck.CKO_SECRET_KEY)
+_KEYS = (ck.CKO_PRIVATE_KEY, ck.CKO_SECRET_KEY, ck.CKO_OTP_KEY)
 _IDENTITY = (ck.CKA_LABEL, ck.CKA_ID, ck.CKA_KEY_TYPE, ck.CKA_CERTIFICATE_TYPE)
 _NEVER = (ck.CKA_CHECK_VALUE, ck.CKA_PUBLIC_KEY_INFO, ck.CKA_UNIQUE_ID, ck.CKA_PUBLIC_CRC64_VALUE)
 """What follows from the rest, and is computed here anew."""
@@ -93,6 +93,9 @@ class Migration:
         if refusal:
             return outcome.left(refusal)
         template = self._template(each, CREATE if seen else UNWRAP, outcome)
+        if each.values.get(ck.CKA_OTP_COUNTER):
+            counter = int.from_bytes(each.values[ck.CKA_OTP_COUNTER], "big")
+            outcome.changes.append(f"it goes on at count {counter}: make no password with the old one now")
         if self._dry_run:
             outcome.way = "read" if seen else "wrapped"
             outcome.changes += [

@@ -13,7 +13,8 @@ from ferrohsm.errors import HsmError
 from ferrohsm.migration.source import Source, SourceObject
 from ferrohsm.migration.target import Target
 
-_KEYS = (ck.CKO_PUBLIC_KEY, ck.CKO_PRIVATE_KEY, ck.CKO_SECRET_KEY)
+_SECRETS = (ck.CKO_SECRET_KEY, ck.CKO_OTP_KEY)
+_KEYS = (ck.CKO_PUBLIC_KEY, ck.CKO_PRIVATE_KEY, *_SECRETS)
 _BLOCKS = {
     ck.CKK_AES: (ck.CKM_AES_ECB, 16),
     ck.CKK_DES3: (ck.CKM_DES3_ECB, 8),
@@ -67,7 +68,7 @@ class Prover:
     def compare(self, each: SourceObject, oid: int) -> Proof:
         """Compare an object there with one here."""
         seen = self._compare_seen(each, oid)
-        if seen.same is False or each.kind not in (ck.CKO_PRIVATE_KEY, ck.CKO_SECRET_KEY):
+        if seen.same is False or each.kind not in (ck.CKO_PRIVATE_KEY, *_SECRETS):
             return seen
         try:
             found = self._private(each, oid) if each.kind == ck.CKO_PRIVATE_KEY else self._secret(each, oid)

@@ -142,7 +142,7 @@ class Source:
         kind = number(head[ck.CKA_CLASS])
         subtype = next((number(head[each]) for each in _SUBTYPES if each in head), None)
         rules = rows.rules_for(kind, subtype)
-        if rules is None or kind in (ck.CKO_OTP_KEY,):
+        if rules is None:
             return SourceObject(handle, kind, subtype, None, head)
         plain = [rule for rule in rules.values() if not rule.flags & SENSITIVE and rule.kind != TEMPLATE]
         return SourceObject(

@@ -69,7 +69,7 @@ class Transport:
     def _ways(self, each: SourceObject) -> Iterator[tuple[int, list[tuple[int, Mechanism]]]]:
         """Return what to wrap with there, and what to unwrap with here: key and mechanism."""
         offered, length = self._source.mechanisms, each.values.get(ck.CKA_VALUE_LEN)
-        secret = each.kind == ck.CKO_SECRET_KEY
+        secret = each.kind in (ck.CKO_SECRET_KEY, ck.CKO_OTP_KEY)
         size = number(length) if length and secret else None
         aligned = not secret or (size is not None and size % 8 == 0)
         if self._aes_there is not None and aligned:  # some pad a key with zeros, which become part of it

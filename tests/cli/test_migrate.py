@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from peer_modules import NSS, SOFTHSM2
+
+from tests.cli.conftest import PIN
 
 OTHER_PIN = "old-pin-77"
 
@@ -234,3 +237,60 @@ def test_from_nss(ferrohsm: Any, home: Any, need: Callable[..., str], token: dic
     moved = {each["class"]: each for each in report["objects"] if each["status"] == "moved"}
     assert {"private", "public", "certificate"} <= moved.keys(), report
     assert all(each["verified"] for each in moved.values())
+
+
+ONE_TIME = """
+import ctypes, sys
+sys.path[:0] = [{abi!r}]
+from cryptoki import Cryptoki
+from ferrohsm import constants as ck
+
+p11 = Cryptoki({library!r})
+p11("C_Initialize", None)
+about = ctypes.create_string_buffer(256)
+for slot in p11.slots():
+    p11("C_GetTokenInfo", slot, about)
+    if about.raw[:32].rstrip() != b"old":
+        continue
+    session = p11.open(slot)
+    p11("C_Login", session, ck.CKU_USER, {pin!r}, {length})
+    for label, sensitive, extractable in (("open", 0, 1), ("closed", 1, 1), ("stays", 1, 0)):
+        p11.create(
+            session, (ck.CKA_CLASS, ck.CKO_OTP_KEY), (ck.CKA_KEY_TYPE, ck.CKK_HOTP), (ck.CKA_TOKEN, True),
+            (ck.CKA_VALUE, label.encode().ljust(20, b".")), (ck.CKA_LABEL, label.encode()),
+            (ck.CKA_SENSITIVE, bool(sensitive)), (ck.CKA_EXTRACTABLE, bool(extractable)),
+            (ck.CKA_OTP_COUNTER, (41).to_bytes(8, "big")), (ck.CKA_OTP_LENGTH, 8),
+        )
+p11("C_Finalize", None)
+"""
+
+
+def test_one_time_passwords_go_on_where_they_were(ferrohsm: Any, home: Any, token: dict[str, Any]) -> None:
+    """From a token of ours to another: no other module here has such keys."""
+    pytest.importorskip("PyKCS11", reason="PyKCS11 is a test dependency")
+    ferrohsm.make("old")
+    library, pin = ferrohsm("paths", "module").stdout.strip(), PIN.encode()
+    abi = str(Path(__file__).resolve().parents[1] / "abi")
+    home.run(sys.executable, "-c", ONE_TIME.format(abi=abi, library=library, pin=pin, length=len(pin)))
+    # The command refuses this very module, for which there are backups; here it does not know itself.
+    start = "import sys; from ferrohsm import cli, paths; paths.module = str; sys.exit(cli.main())"
+    command = ["migrate", "--from", "pkcs11", "--module", library, "--token-label", "old", "--to", "alpha"]
+    pins = ["--from-pin-env", "PIN", "--pin-env", "PIN", "--json"]
+
+    def migrated() -> Any:
+        done = home.run(sys.executable, "-c", start, *command, *pins, environment={"PIN": PIN}, check=False)
+        assert done.returncode == 1, done.stderr
+        return json.loads(done.stdout)
+
+    report = migrated()
+    moved = {each["label"]: each for each in report["objects"] if each["status"] == "moved"}
+    assert {label: each["way"] for label, each in moved.items()} == {
+        "open": "read",
+        "closed": "CKM_RSA_PKCS_OAEP",
+    }
+    assert all(each["verified"] and each["class"] == "otp_key" for each in moved.values()), moved
+    assert all("count 41" in each["changes"][0] for each in moved.values())
+    assert by_name(report, "left") == {("otp_key", "stays")}
+    shown = ferrohsm.json("object", "list", "--token", "alpha", "--pin-env", "PIN")
+    assert {"open", "closed"} <= {each["label"] for each in shown["objects"]}
+    assert migrated()["counts"] == {"moved": 0, "present": 2, "left": 1}
