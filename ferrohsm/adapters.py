@@ -285,10 +285,17 @@ class AuthenticatedWrapSigner(Protocol):
 
 
 class SeveralKeysSigner(Protocol):
-    """What a signer offers beside `HardwareSigner` when it derives several keys at once (SP 800-108)."""
+    """What a signer offers beside `HardwareSigner` when it derives several keys at once (SP 800-108).
+
+    The error of a device that knows which of the keys beside the first one has the wrong template says so
+    in ``wrong_template``, their number from 0 on.
+    """
 
     async def check_derived(self, mechanism: Mechanism, attributes: Attributes) -> None:
-        """Raise what a single derivation would for this key's template; so the core learns whose is wrong."""
+        """Raise what a single derivation would for this key's template; so the core learns whose is wrong.
+
+        A device that can only tell when it derives raises nothing here.
+        """
 
     async def derive_several(
         self, mechanism: Mechanism, base: Key, wanted: tuple[Attributes, ...]
@@ -441,6 +448,16 @@ class PairingKeyStore(Protocol):
 
     async def create_pair(self, first: Attributes, second: Attributes) -> tuple[int, int]:
         """Make both objects or none."""
+
+
+class TogetherKeyStore(Protocol):
+    """What a store offers beside `HardwareKeyStore` when it can make any number of objects at once.
+
+    Without it a process that is killed between two keys of one derivation (SP 800-108) leaves the first ones.
+    """
+
+    async def create_together(self, objects: tuple[Attributes, ...]) -> tuple[int, ...]:
+        """Make all the objects or none; return their identities in the same order."""
 
 
 class DescribedToken(Protocol):

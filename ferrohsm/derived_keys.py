@@ -6,11 +6,10 @@ PKCS#11 3.2, "SP800-108 Key Derivation", "Deriving Additional Keys".
 from __future__ import annotations
 
 from ferrohsm import constants as ck
-from ferrohsm import log
 from ferrohsm.adapters import Attributes, Function, SeveralKeysSigner, Template
 from ferrohsm.derivation import hold_references, release, stamp_derived
 from ferrohsm.entries import Entry, wipe
-from ferrohsm.errors import MechanismParamInvalid
+from ferrohsm.errors import HsmError, MechanismParamInvalid
 from ferrohsm.keys import compose_derived, hold_key, settle_made, with_template_of
 from ferrohsm.mechanisms import Row
 from ferrohsm.parameters import Mechanism
@@ -58,7 +57,11 @@ async def derive_several(
             further.wrong = place
             plans.append(await _planned(session, row, mechanism, keys, one))
         further.wrong = None
-        made = await signer.derive_several(mechanism, base.key, tuple(map(_seen, plans)))
+        try:
+            made = await signer.derive_several(mechanism, base.key, tuple(map(_seen, plans)))
+        except HsmError as error:
+            further.wrong = _named(error, len(further.templates))
+            raise
     finally:
         release(keys)
     return await _added(session, plans, made, further)
@@ -76,6 +79,12 @@ async def _planned(
     return attributes
 
 
+def _named(error: HsmError, count: int) -> int | None:
+    """Return which of the further keys a device says has the wrong template, None when it does not say."""
+    place = getattr(error, "wrong_template", None)
+    return place if isinstance(place, int) and 0 <= place < count else None
+
+
 def _seen(plan: Attributes) -> Attributes:
     """Return what the engine is to see: a check value is compared by the core, which knows whose it is."""
     return {attribute: value for attribute, value in plan.items() if attribute != ck.CKA_CHECK_VALUE}
@@ -84,27 +93,19 @@ def _seen(plan: Attributes) -> Attributes:
 async def _added(
     session: Session, plans: list[Attributes], made: tuple[Attributes, ...], further: FurtherKeys
 ) -> tuple[int, ...]:
-    """Make the objects. When one cannot be made those before are destroyed and the others' values wiped."""
-    oids: list[int] = []
+    """Make the objects. When one cannot be made, none of the others is."""
+    settled = 0
     try:
         for place, (plan, one) in enumerate(zip(plans, made, strict=True)):
             further.wrong = place - 1 if place else None
+            settled = place + 1  # what does not fit gives its own key back
             await settle_made(session, plan, one)
-            further.wrong = None
-            oids.append(await session.token.objects.add(session, plan))
+        further.wrong = None
     except BaseException:
-        for one in made[len(oids) :]:
+        for plan, one in zip(plans, made, strict=True):
+            wipe(plan)
             wipe(one)
-        # The one that failed has given its own back.
-        await give_back(session.token, [reference_of(one) for one in made[len(oids) + 1 :]])
-        await _take_back(session, oids)
+        given_back = [one for place, one in enumerate(made) if place != settled - 1]
+        await give_back(session.token, map(reference_of, given_back))
         raise
-    return tuple(oids)
-
-
-async def _take_back(session: Session, oids: list[int]) -> None:
-    for oid in oids:
-        try:
-            await session.token.objects.take_back(oid)
-        except Exception as error:  # one that cannot be destroyed keeps nobody from the others
-            log.failure("a key that was derived with one that failed could not be destroyed", error)
+    return await session.token.objects.add_all(session, plans)

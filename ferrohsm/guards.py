@@ -106,6 +106,15 @@ def _pair(check: Check) -> Check:
     return both
 
 
+def _identities(value: Any, arguments: tuple[Any, ...]) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == len(arguments[0])
+        and len(set(value)) == len(value)
+        and all(_identity(one, arguments) for one in value)
+    )
+
+
 def _found(value: Any, arguments: tuple[Any, ...]) -> bool:
     _, after, limit = arguments
     if not isinstance(value, list) or len(value) > limit:
@@ -152,6 +161,7 @@ _STORE: dict[str, Check] = {
     "generation": _number,
     "create": _identity,
     "create_pair": _pair(_identity),
+    "create_together": _identities,
     "read": _object,
     "replace": _none,
     "exchange": _bool,

@@ -7,6 +7,7 @@ import os
 from _thread import allocate_lock
 
 from ferrohsm import constants as ck
+from ferrohsm import log
 from ferrohsm.adapters import (
     CKA_REFERENCE,
     Attributes,
@@ -28,7 +29,7 @@ from ferrohsm.searching import Cursor, asked
 from ferrohsm.session_objects import SessionObjects
 from ferrohsm.shapes import secrets_in
 from ferrohsm.turns import Turn
-from ferrohsm.typed import TYPE_CHECKING, cast
+from ferrohsm.typed import TYPE_CHECKING, Iterable, cast
 
 if TYPE_CHECKING:
     from ferrohsm.sessions import Session
@@ -309,6 +310,38 @@ class ObjectRegistry:
         except BaseException:
             await self.take_back(public_oid)
             raise
+
+    async def add_all(self, session: Session, keys: list[Attributes]) -> tuple[int, ...]:
+        """Make all these objects, or none; those on the token in one commit where the store can do that."""
+        made: dict[int, int] = {}
+        left = dict(enumerate(keys))
+        try:
+            staying = {place: one for place, one in left.items() if one.get(ck.CKA_TOKEN) == TRUE}
+            together = getattr(self._store, "create_together", None)
+            if together is not None and len(staying) > 1:
+                for one in staying.values():
+                    self._settle(one)
+                oids = await together(tuple(staying.values()))
+                made.update(zip(staying, oids, strict=True))
+                for place, one in staying.items():
+                    wipe(left.pop(place))
+                    self._token.audit.made(session, one)
+            for place in list(left):
+                made[place] = await self.add(session, left.pop(place))
+        except BaseException:
+            for one in left.values():
+                wipe(one)
+            await give_back(self._token, map(reference_of, left.values()))
+            await self._take_all_back(made.values())
+            raise
+        return tuple(made[place] for place in range(len(keys)))
+
+    async def _take_all_back(self, oids: Iterable[int]) -> None:
+        for oid in oids:
+            try:
+                await self.take_back(oid)
+            except Exception as error:  # one that cannot be destroyed keeps nobody from the others
+                log.failure("a key that was made with one that failed could not be destroyed", error)
 
     async def change(self, session: Session, entry: Entry, changed: dict[int, Value | None]) -> bool:
         """Give an object its changed attributes; None removes one. The caller has its `changing` turn.

@@ -82,6 +82,8 @@ TokenInfo = _structure(
     ("time", c_ubyte * 16),
 )
 
+DerivedKey = _structure("DerivedKey", ("template", c_void_p), ("count", ULONG), ("handle", c_void_p))
+
 # Every function's arguments, in the order of CK_FUNCTION_LIST: u a number, p a pointer, - is not called.
 _SIGNATURES = """
 Initialize p/Finalize p/GetInfo p/GetFunctionList -/GetSlotList upp/GetSlotInfo up/GetTokenInfo up/

@@ -17,6 +17,7 @@ from ferrohsm.errors import MechanismInvalid, MechanismParamInvalid
 from ferrohsm.mechanisms import parameter_kind
 from ferrohsm.parameters import DkmLength, IntegerFormat, KeyReference, Mechanism, ParameterKind
 from ferrohsm_adapters.pkcs11_bridge.cryptoki import ULONG, MechanismStructure, buffer_of, wipe
+from ferrohsm_adapters.pkcs11_bridge.further import FurtherKeys
 
 Handle = Callable[[Key], int]
 
@@ -36,11 +37,15 @@ class _Inside:
 
 
 class NativeMechanism:
-    """A ``CK_MECHANISM`` and all that it points to. Raises `MechanismParamInvalid`, `MechanismInvalid`."""
+    """A ``CK_MECHANISM`` and all that it points to; `further` are keys that are derived with the first one.
 
-    def __init__(self, mechanism: Mechanism, handle: Handle) -> None:
+    Raises `MechanismParamInvalid`, `MechanismInvalid`.
+    """
+
+    def __init__(self, mechanism: Mechanism, handle: Handle, further: FurtherKeys | None = None) -> None:
         self._kept: list[Any] = []
         self._handle = handle
+        self.further = (0, None) if further is None else (further.count, cast(further.array, c_void_p))
         self.structure = MechanismStructure()
         self.structure.type = mechanism.type
         kind = parameter_kind(mechanism.type)
@@ -167,12 +172,12 @@ def _prf_data(native: NativeMechanism, p: Any) -> tuple[int, Any]:
 
 
 def _sp800_108(native: NativeMechanism, p: Any) -> Structure:
-    return native.made(p.prf, *_prf_data(native, p), 0, None)
+    return native.made(p.prf, *_prf_data(native, p), *native.further)
 
 
 def _sp800_108_feedback(native: NativeMechanism, p: Any) -> Structure:
     vector, length = native.sized(p.iv)
-    return native.made(p.prf, *_prf_data(native, p), length, vector, 0, None)
+    return native.made(p.prf, *_prf_data(native, p), length, vector, *native.further)
 
 
 def _pbkd2(native: NativeMechanism, p: Any) -> Structure:

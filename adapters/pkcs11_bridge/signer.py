@@ -9,13 +9,20 @@ from typing import Any
 from ferrohsm import constants as ck
 from ferrohsm.adapters import Attributes, Function, Key, Operation, Value
 from ferrohsm.attribute_kinds import is_true
-from ferrohsm.errors import DeviceRemoved, MechanismInvalid, ObjectHandleInvalid
+from ferrohsm.errors import (
+    DeviceRemoved,
+    HsmError,
+    MechanismInvalid,
+    MechanismParamInvalid,
+    ObjectHandleInvalid,
+)
 from ferrohsm.mechanism_row import Row
 from ferrohsm.mechanisms import row_of
 from ferrohsm.parameters import Mechanism
 from ferrohsm_adapters.pkcs11_bridge import hashed, operations
 from ferrohsm_adapters.pkcs11_bridge.connection import BackendSession, Connection
 from ferrohsm_adapters.pkcs11_bridge.cryptoki import ULONG, MechanismInfo, Template, buffer_of
+from ferrohsm_adapters.pkcs11_bridge.further import FurtherKeys
 from ferrohsm_adapters.pkcs11_bridge.options import Options
 from ferrohsm_adapters.pkcs11_bridge.parameters import KINDS, NativeMechanism
 from ferrohsm_adapters.pkcs11_bridge.records import Record, Records
@@ -231,6 +238,65 @@ class BridgeSigner:
     async def derive(self, mechanism: Mechanism, base: Key, attributes: Attributes) -> Attributes:
         """Derive a key in the backend."""
         return await self._make("DeriveKey", attributes, mechanism, base)
+
+    async def check_derived(self, mechanism: Mechanism, attributes: Attributes) -> None:
+        """Check nothing: the backend looks at the templates when it derives, and says whose is wrong."""
+
+    async def derive_several(
+        self, mechanism: Mechanism, base: Key, wanted: tuple[Attributes, ...]
+    ) -> tuple[Attributes, ...]:
+        """Derive several keys in the backend.
+
+        Raises `MechanismParamInvalid` when it derives one key at a time, whether it says so or not.
+        """
+
+        def work() -> tuple[Attributes, ...]:
+            with self._connection.session() as session:
+                handles = self._derived(session, mechanism, base, wanted)
+                return self._all_told(session, handles, wanted)
+
+        def undo(made: tuple[Attributes, ...]) -> None:
+            for one in made:
+                self._unmake(one)
+
+        return await self._connection.run(work, undo)
+
+    def _derived(
+        self, session: BackendSession, mechanism: Mechanism, base: Key, wanted: tuple[Attributes, ...]
+    ) -> list[int]:
+        """Return the handles of the keys; 0 for one that the backend says nothing of."""
+        first, *templates = [Template(template_of(asked, self._options.profile)) for asked in wanted]
+        further, handle = FurtherKeys(templates), ULONG()
+        native = NativeMechanism(mechanism, lambda key: self._handle(key, session), further)
+        arguments = (native.pointer, self._handle(base, session), first.array, first.count, byref(handle))
+        try:
+            self._connection.call("DeriveKey", session.handle, *arguments)
+        except HsmError as error:
+            error.wrong_template = further.wrong()  # type: ignore[attr-defined]
+            raise
+        finally:
+            native.wipe()
+            for template in (first, *templates):
+                template.wipe()
+        return [handle.value, *further.handles()]
+
+    def _all_told(
+        self, session: BackendSession, handles: list[int], wanted: tuple[Attributes, ...]
+    ) -> tuple[Attributes, ...]:
+        """Return what the backend tells about each key; it keeps none unless it has made all."""
+        records = [
+            self._records.made(handle, session, on_token=is_true(asked.get(ck.CKA_TOKEN)))
+            for handle, asked in zip(handles, wanted, strict=True)
+            if handle
+        ]
+        try:
+            if len(records) < len(wanted):
+                raise MechanismParamInvalid("the backend derives one key at a time")
+            return tuple(self._records.read(record, session) for record in records)
+        except BaseException:
+            for record in records:
+                self._destroy(record)
+            raise
 
     async def keep(self, attributes: Attributes) -> Attributes:
         """Put a key that is brought in into the backend."""

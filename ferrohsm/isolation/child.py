@@ -289,7 +289,10 @@ class Server:
             error = FunctionCanceled()
         if isinstance(error, HsmError):
             text = str(error.args[0]) if error.args else ""
-            self.send(Writer(), frames.REFUSAL, number, error.rv, text)
+            # Which of several keys had the wrong template (`SeveralKeysSigner`), counted from 1.
+            wrong = getattr(error, "wrong_template", None)
+            place = wrong + 1 if isinstance(wrong, int) and wrong >= 0 else 0
+            self.send(Writer(), frames.REFUSAL, number, error.rv, text, place)
             return
         log.failure("the adapter raised an error that nobody expected", error)
         self.send(Writer(), frames.FAILURE, number, f"{type(error).__module__}.{type(error).__qualname__}")

@@ -361,7 +361,7 @@ class Connection:
             self._settle(number, value, None, reader.secrets)
         elif kind == frames.REFUSAL:
             number, rv, text = reader.integer(), reader.integer(), reader.text()
-            self._settle(number, None, _refusal(rv, text), [])
+            self._settle(number, None, _refusal(rv, text, reader.integer()), [])
         elif kind == frames.FAILURE:
             number, types = reader.integer(), reader.text()
             self._settle(number, None, ForeignError(f"{types} in the process of {self.name}"), [])
@@ -428,7 +428,10 @@ class Connection:
             waiter.settle(None, DeviceError(f"{self.name}: {reason}"), [])
 
 
-def _refusal(rv: int, text: str) -> HsmError:
+def _refusal(rv: int, text: str, place: int) -> HsmError:
     if not 0 < rv < 2**64:
         raise WireError("a return value that is none")
-    return from_rv(rv, text[:400])
+    refusal = from_rv(rv, text[:400])
+    if place > 0:
+        refusal.wrong_template = place - 1  # type: ignore[attr-defined]
+    return refusal

@@ -65,11 +65,13 @@ class TokenStore(Access):
 
     async def create_pair(self, first: Attributes, second: Attributes) -> tuple[int, int]:
         """Keep two objects in one commit."""
+        one, other = await self.create_together((first, second))
+        return one, other
+
+    async def create_together(self, objects: tuple[Attributes, ...]) -> tuple[int, ...]:
+        """Keep some objects in one commit, and return their identities."""
         with self._writing() as (transaction, public, private):
-            return (
-                self._create(transaction, public, private, first),
-                self._create(transaction, public, private, second),
-            )
+            return tuple([self._create(transaction, public, private, one) for one in objects])
 
     async def create_many(self, objects: Iterable[Attributes]) -> int:
         """Keep any number of objects in one commit, all or none, and return how many they were."""

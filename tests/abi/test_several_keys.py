@@ -5,10 +5,16 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import hmac
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import mechanism_parameters as parameters
 import pytest
+from bench import Bench
 from cryptoki import Cryptoki, mechanism, template
 
 from ferrohsm import constants as ck
@@ -242,3 +248,38 @@ def test_keys_on_the_token_and_the_base_keys_template(p11: Cryptoki, session: in
     answer = free.rv(COUNTER, free.parameter(COUNTER, *pieces_of(COUNTER)))
     assert (answer, free.handles()) == ("CKR_TEMPLATE_INCONSISTENT", [UNTOUCHED, 0])
     assert p11.find(session, (ck.CKA_LABEL, b"laid down"), stays) == []
+
+
+KILLED = """\
+import ctypes, sys
+from cryptoki import PIN, Cryptoki
+from ferrohsm import constants as ck
+from test_several_keys import BASE, COUNTER, MARK, OPEN, Several, length, pieces_of
+
+p11 = Cryptoki(sys.argv[1])
+p11("C_Initialize", None)
+session = p11.open(int(sys.argv[2]))
+p11.login(session)
+base = p11.generic_secret(session, BASE, (ck.CKA_DERIVE, True), *OPEN)
+several = Several(p11, session, base, *[[MARK, (ck.CKA_TOKEN, True), length(16)]] * 16)
+while True:
+    assert several.rv(COUNTER, several.parameter(COUNTER, *pieces_of(COUNTER))) == "CKR_OK"
+    print("made", flush=True)
+"""
+MARK = (ck.CKA_LABEL, b"sixteen at once")
+
+
+def test_a_process_that_is_killed_leaves_all_of_a_call_or_none(bench: Bench, module_path: Path) -> None:
+    p11, session, here = bench.p11, bench.user(), Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
+    command = [sys.executable, "-c", KILLED, str(module_path), str(bench.slot)]
+    for pause in (0.0, 0.004, 0.011):
+        program = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd=here)
+        assert program.stdout is not None and program.stdout.readline() == "made\n"
+        time.sleep(pause)
+        program.kill()
+        made = 1 + program.communicate()[0].count("made")
+        found = p11.find(session, MARK)
+        assert len(found) in (16 * made, 16 * made + 16)
+        for handle in found:
+            p11("C_DestroyObject", session, handle)

@@ -53,7 +53,7 @@ NONSENSE = {
     "too long": b"\xff\xff\xff\xff",
     "an answer to no question": message(frames.RESULT, 77, None),
     "a question": message(frames.CALL, 1, 1, "open", [], None),
-    "no return value": message(frames.REFUSAL, 0, 0, "text"),
+    "no return value": message(frames.REFUSAL, 0, 0, "text", 0),
     "cut short": b"\x03\0\0\0" + bytes([frames.RESULT, INTEGER, 1]),
     "more than an answer": message(frames.RESULT, 0, None, None),
     "foreign methods": told_object(("Thing", {"__del__": False}), {}),

@@ -177,3 +177,11 @@ def test_a_pair_is_one_commit(token: Token, monkeypatch: pytest.MonkeyPatch) -> 
         step(token.store.create_pair(data("half a", private=False), data("pair")))
     monkeypatch.undo()
     assert token.labels() == ["public", "private"] * 2
+    before = token.store.generation()
+    three = step(token.store.create_together((data("one"), data("two", private=False), data("three"))))
+    assert token.store.generation() == before + 1 and list(three) == sorted(three)
+    assert token.labels() == [*["public", "private"] * 2, "one", "two", "three"]
+    step(token.store.logout())
+    with pytest.raises(UserNotLoggedIn):
+        step(token.store.create_together((data("open", private=False), data("closed"))))
+    assert token.labels() == ["public", "public", "two"]
