@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 async def encapsulated_length(session: Session, mechanism: Mechanism, public_oid: int) -> int:
     """Return the length of the ciphertext that `encapsulate_key` would give."""
-    public = await _hold(session, mechanism, public_oid, Function.ENCAPSULATE)
+    public = await hold(session, mechanism, public_oid, Function.ENCAPSULATE)
     try:
         return _signer(session).encapsulated_length(mechanism, public.key)
     finally:
@@ -30,11 +30,11 @@ async def encapsulate_key(
     session: Session, mechanism: Mechanism, public_oid: int, template: Template, limit: int
 ) -> tuple[bytes, int]:
     """Make a key and its ciphertext. Raises `BufferTooSmall` when that would have more than `limit` bytes."""
-    public = await _hold(session, mechanism, public_oid, Function.ENCAPSULATE)
+    public = await hold(session, mechanism, public_oid, Function.ENCAPSULATE)
     try:
         if _signer(session).encapsulated_length(mechanism, public.key) > limit:
             raise BufferTooSmall()
-        attributes = await _composed(session, public, ck.CKA_ENCAPSULATE_TEMPLATE, template)
+        attributes = await composed(session, public, Function.ENCAPSULATE, template)
         ciphertext, made = await _signer(session).encapsulate(mechanism, public.key, dict(attributes))
     finally:
         public.release()
@@ -45,10 +45,9 @@ async def decapsulate_key(
     session: Session, mechanism: Mechanism, private_oid: int, template: Template, ciphertext: memoryview
 ) -> int:
     """Make the key that `ciphertext` holds."""
-    private = await _hold(session, mechanism, private_oid, Function.DECAPSULATE)
+    private = await hold(session, mechanism, private_oid, Function.DECAPSULATE)
     try:
-        check_no_login_needed(private)
-        attributes = await _composed(session, private, ck.CKA_DECAPSULATE_TEMPLATE, template)
+        attributes = await composed(session, private, Function.DECAPSULATE, template)
         made = await _signer(session).decapsulate(mechanism, private.key, ciphertext, dict(attributes))
     finally:
         private.release()
@@ -60,18 +59,25 @@ def _signer(session: Session) -> EncapsulatingSigner:
     return cast("EncapsulatingSigner", session.token.signer)
 
 
-async def _hold(session: Session, mechanism: Mechanism, oid: int, function: int) -> Entry:
+async def hold(session: Session, mechanism: Mechanism, oid: int, function: int) -> Entry:
+    """Return the key, which may do `function` with the mechanism; the caller releases it."""
     row = check_mechanism(session.token, mechanism.type, function)
     key = await hold_key(session, oid, function)
     try:
         check_key(row, function, key)
+        if function == Function.DECAPSULATE:
+            check_no_login_needed(key)
     except BaseException:
         key.release()
         raise
     return key
 
 
-async def _composed(session: Session, key: Entry, attribute: int, template: Template) -> Attributes:
+async def composed(session: Session, key: Entry, function: int, template: Template) -> Attributes:
+    """Return the attributes of the key that `key` gives or opens, but for its value."""
+    attribute = (
+        ck.CKA_ENCAPSULATE_TEMPLATE if function == Function.ENCAPSULATE else ck.CKA_DECAPSULATE_TEMPLATE
+    )
     own = key.get(attribute)
     if isinstance(own, tuple):
         try:

@@ -20,12 +20,14 @@ from ferrohsm.typed import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from ferrohsm.adapters import KernelMaker
+    from ferrohsm.entries import Entry
     from ferrohsm.sessions import Session
 
 CREATING = 0  # the way of ``C_CreateObject``, beside the flags of `Function`
 
 # What may be another value at each ``C_CreateObject``, of the same length.
 _OPEN = (ck.CKA_LABEL, ck.CKA_ID, ck.CKA_VALUE)
+_SHARING = (Function.ENCAPSULATE, Function.DECAPSULATE)
 
 
 class Recipe:
@@ -86,6 +88,9 @@ async def recipe(
     if function == Function.DERIVE:
         assert oid is not None
         return await _for_derivation(session, maker, mechanism, oid, templates[0])
+    if function in _SHARING:
+        assert oid is not None
+        return await _for_encapsulation(session, maker, function, mechanism, oid, templates[0])
     from ferrohsm.keys import implied
 
     row = check_mechanism(session.token, mechanism.type, function)
@@ -139,17 +144,43 @@ async def _for_derivation(
         template = with_template_of(base, ck.CKA_DERIVE_TEMPLATE, template)
         attributes = compose_derived(mechanism, template, so=token.so_logged_in)
         stamp_derived(attributes, template, row, mechanism, [base])
-        request = maker.kernel_request(Function.DERIVE, mechanism, attributes)
-        key = maker.kernel_base_key(base.key)
-        if request is None or key is None or not _is_plain(attributes):
-            return None
         await check_create(session, attributes)
-        made = Recipe(Function.DERIVE, mechanism, (attributes,))
-        made.base_id = unique_id(base.attributes)
-        made.key, made.base_private, made.on_token = key, base.private, base.oid > 0
-        return made
+        return _from_base(maker, Function.DERIVE, mechanism, base, attributes)
     finally:
         base.release()
+
+
+async def _for_encapsulation(
+    session: Session,
+    maker: KernelMaker,
+    function: int,
+    mechanism: Mechanism,
+    oid: int,
+    template: Template,
+) -> Recipe | None:
+    from ferrohsm import encapsulation
+
+    base = await encapsulation.hold(session, mechanism, oid, function)
+    try:
+        attributes = await encapsulation.composed(session, base, function, template)
+        return _from_base(maker, function, mechanism, base, attributes)
+    finally:
+        base.release()
+
+
+def _from_base(
+    maker: KernelMaker, function: int, mechanism: Mechanism, base: Entry, attributes: Attributes
+) -> Recipe | None:
+    """Return the recipe for a key of these attributes that is made with the key `base`."""
+    key = maker.kernel_base_key(base.key)
+    if maker.kernel_request(function, mechanism, attributes) is None or key is None:
+        return None
+    if not _is_plain(attributes):
+        return None
+    made = Recipe(function, mechanism, (attributes,))
+    made.base_id = unique_id(base.attributes)
+    made.key, made.base_private, made.on_token = key, base.private, base.oid > 0
+    return made
 
 
 async def bring_in(
@@ -193,6 +224,6 @@ async def _made(
             wipe(others)
     attributes = halves[half]
     await settle(session, attributes, added[half])
-    if known.function != Function.DERIVE:
+    if known.function in (Function.GENERATE, Function.GENERATE_KEY_PAIR):
         stamp_generated(attributes, known.mechanism)
     return attributes

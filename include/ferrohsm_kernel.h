@@ -180,6 +180,16 @@ typedef struct ferro_kernel {
                         ferro_kernel_generated **generated);
     /* Keep a copy of attribute values in the kernel's memory for secrets, all of them in `secret`. */
     CK_RV (*keep)(const ferro_kernel_material *material, ferro_kernel_generated **kept);
+
+    /*
+     * A new shared secret and its ciphertext under a public key, or the one that a ciphertext holds. The whole secret
+     * stays with the kernel: `secret` of what is made holds CKA_VALUE. `*out_length` is the room in `out` and becomes
+     * the number of bytes written; with too little room CKR_BUFFER_TOO_SMALL, and `*out_length` tells how much is needed.
+     */
+    CK_RV (*encapsulate_key)(const CK_MECHANISM *mechanism, ferro_kernel_key *key, void *out, size_t *out_length,
+                             ferro_kernel_generated **generated);
+    CK_RV (*decapsulate_key)(const CK_MECHANISM *mechanism, ferro_kernel_key *key, const void *in, size_t length,
+                             ferro_kernel_generated **generated);
 } ferro_kernel;
 
 /* Whether a kernel has this slot, and something in it. */
@@ -190,6 +200,11 @@ typedef struct ferro_kernel {
 #define FERRO_KERNEL_MAKES(kernel)                                                             \
     (FERRO_KERNEL_HAS(kernel, generate) && FERRO_KERNEL_HAS(kernel, generated_release)         \
      && FERRO_KERNEL_HAS(kernel, derive_key) && FERRO_KERNEL_HAS(kernel, keep))
+
+/* The same of what it encapsulates. */
+#define FERRO_KERNEL_ENCAPSULATES(kernel)                                                      \
+    (FERRO_KERNEL_MAKES(kernel) && FERRO_KERNEL_HAS(kernel, encapsulate_key)                   \
+     && FERRO_KERNEL_HAS(kernel, decapsulate_key))
 
 #ifdef __cplusplus
 }

@@ -377,7 +377,7 @@ cdef CK_RV C_EncapsulateKey(
         or (phKey == NULL and pCiphertext != NULL)
         or bad_template(pTemplate, ulAttributeCount)
     )
-    return beside(hSession, &call, encapsulate_key, NULL)
+    return beside(hSession, &call, encapsulate_key, quick_encapsulate)
 
 
 cdef CK_RV encapsulate_key(Call *call) except *:
@@ -394,7 +394,8 @@ cdef CK_RV encapsulate_key(Call *call) except *:
         job = job_for(call, "C_EncapsulateKey", GIVES_BOTH, work, inputs(None, values_of(template)))
         job.length, job.persistent = length, is_persistent(template)
         return CKR_PENDING
-    return hand_out_both(call, drive_with(call, template, work), call.made)
+    rv = hand_out_both(call, drive_with(call, template, work), call.made)
+    return learn(call, CKF_ENCAPSULATE, mechanism, public, [template]) if rv == CKR_OK else rv
 
 
 cdef CK_RV hand_out_both(Call *call, tuple both, CK_OBJECT_HANDLE *place) except *:
@@ -423,7 +424,7 @@ cdef CK_RV C_DecapsulateKey(
         or unreadable(pCiphertext, ulCiphertextLen)
         or bad_template(pTemplate, ulAttributeCount)
     )
-    return beside(hSession, &call, decapsulate_key, NULL)
+    return beside(hSession, &call, decapsulate_key, quick_decapsulate)
 
 
 cdef CK_RV decapsulate_key(Call *call) except *:
@@ -441,4 +442,5 @@ cdef CK_RV decapsulate_key(Call *call) except *:
         )
     finally:
         release_view(ciphertext)
-    return hand_out(call, made, call.made)
+    cdef CK_RV rv = hand_out(call, made, call.made)
+    return learn(call, CKF_DECAPSULATE, mechanism, private, [template]) if rv == CKR_OK else rv

@@ -10,6 +10,7 @@ cdef dict SEEN = {}
 cdef enum:
     REFUSED = -1
     SEEN_LIMIT = 256  # ways that are counted at the same time
+    FERRO_CIPHERTEXT = 2048  # bytes: room for every ciphertext of an ML-KEM
 
 
 # Make.
@@ -54,12 +55,22 @@ cdef bint without_parameter(object mechanism):
     return isinstance(agreed, Ecdh1) and agreed.kdf == CKD_NULL and not agreed.shared_data
 
 
+cdef bint has_base(CK_FLAGS function) noexcept nogil:
+    return function == CKF_DERIVE or function == CKF_ENCAPSULATE or function == CKF_DECAPSULATE
+
+
 cdef ferro_recipe *recipe_for(Call *call, CK_FLAGS function) noexcept nogil:
     cdef ferro_packed packed
     cdef CK_MECHANISM_TYPE mechanism = call.mechanism.mechanism if call.mechanism != NULL else 0
     if call.made == NULL or not pack(call, function, &packed):
         return NULL
-    return ferro_recipe_find(call.slot, function, mechanism, call.key if function == CKF_DERIVE else 0, &packed)
+    return ferro_recipe_find(call.slot, function, mechanism, call.key if has_base(function) else 0, &packed)
+
+
+cdef unsigned event_of_use(CK_FLAGS function) noexcept nogil:
+    if function == CKF_DERIVE:
+        return EVENT_DERIVE
+    return EVENT_ENCAPSULATE if function == CKF_ENCAPSULATE else EVENT_DECAPSULATE
 
 
 cdef CK_RV give_out(Call *call, ferro_recipe *recipe, CK_RV rv, ferro_kernel_generated *made) noexcept nogil:
@@ -78,8 +89,8 @@ cdef CK_RV give_out(Call *call, ferro_recipe *recipe, CK_RV rv, ferro_kernel_gen
     rv = ferro_draft_hand_out(recipe, made, call.session, places)
     if rv != CKR_OK:
         return rv
-    if function == CKF_DERIVE:
-        rv = noted_object(call, EVENT_DERIVE, mechanism, base_id)
+    if has_base(function):
+        rv = noted_object(call, event_of_use(function), mechanism, base_id)
     for half in range(halves):
         if rv == CKR_OK:
             rv = noted_object(call, EVENT_CREATE, mechanism, NULL)
@@ -125,7 +136,6 @@ cdef CK_RV quick_derive(Call *call) noexcept nogil:
     cdef ferro_kernel_generated *made = NULL
     cdef ferro_decision decision
     cdef Parameter parameter
-    cdef unsigned long long stamp
     cdef CK_ECDH1_DERIVE_PARAMS *ecdh = &parameter.structure.ecdh
     cdef CK_RV rv = FERRO_ASK
     parameter.mechanism = call.mechanism[0]
@@ -136,10 +146,72 @@ cdef CK_RV quick_derive(Call *call) noexcept nogil:
     recipe = recipe_for(call, CKF_DERIVE)
     if recipe == NULL:
         return FERRO_ASK
-    if recordable(call.slot) and ferro_decisions_find(call.slot, call.key, recipe.mechanism, CKF_DERIVE, &decision, &stamp):
-        # What the base key's attributes decide about the new key was taken over at this generation.
-        if decision.kernel == recipe.kernel and (not recipe.on_token or decision.generation == recipe.generation):
-            rv = recipe.kernel.derive_key(&parameter.mechanism, decision.key, recipe.length, &made)
+    if decided(call, recipe, &decision):
+        rv = recipe.kernel.derive_key(&parameter.mechanism, decision.key, recipe.length, &made)
+        ferro_decision_release(&decision)
+    return give_out(call, recipe, rv, made)
+
+
+cdef bint decided(Call *call, ferro_recipe *recipe, ferro_decision *decision) noexcept nogil:
+    """Take the decision that the base key may be used for this; the caller releases it."""
+    cdef unsigned long long stamp
+    if not recordable(call.slot):
+        return False
+    if not ferro_decisions_find(call.slot, call.key, recipe.mechanism, recipe.function, decision, &stamp):
+        return False
+    # What the base key's attributes decide about the new key was taken over at this generation.
+    if decision.kernel == recipe.kernel and (not recipe.on_token or decision.generation == recipe.generation):
+        return True
+    ferro_decision_release(decision)
+    return False
+
+
+cdef ferro_recipe *recipe_to_share(Call *call, CK_FLAGS function) noexcept nogil:
+    """Encapsulation and its counterpart, which have no parameter."""
+    if call.session.flags & CKF_ASYNC_SESSION or call.mechanism.ulParameterLen != 0:
+        return NULL
+    return recipe_for(call, function)
+
+
+cdef CK_RV quick_encapsulate(Call *call) noexcept nogil:
+    cdef unsigned char ciphertext[FERRO_CIPHERTEXT]  # the caller has it when the key is there
+    cdef size_t length = sizeof(ciphertext)
+    cdef ferro_kernel_generated *made = NULL
+    cdef ferro_decision decision
+    cdef ferro_recipe *recipe
+    cdef CK_MECHANISM mechanism
+    cdef CK_RV rv = FERRO_ASK
+    if call.out == NULL:
+        return FERRO_ASK
+    recipe = recipe_to_share(call, CKF_ENCAPSULATE)
+    if recipe == NULL:
+        return FERRO_ASK
+    memset(&mechanism, 0, sizeof(mechanism))
+    mechanism.mechanism = recipe.mechanism
+    if decided(call, recipe, &decision):
+        length = min(length, call.room)
+        rv = recipe.kernel.encapsulate_key(&mechanism, decision.key, ciphertext, &length, &made)
+        ferro_decision_release(&decision)
+    rv = give_out(call, recipe, rv, made)
+    if rv == CKR_OK:
+        memcpy(call.out, ciphertext, length)
+        call.out_length[0] = length
+    return rv
+
+
+cdef CK_RV quick_decapsulate(Call *call) noexcept nogil:
+    cdef ferro_kernel_generated *made = NULL
+    cdef ferro_decision decision
+    cdef ferro_recipe *recipe
+    cdef CK_MECHANISM mechanism
+    cdef CK_RV rv = FERRO_ASK
+    recipe = recipe_to_share(call, CKF_DECAPSULATE)
+    if recipe == NULL:
+        return FERRO_ASK
+    memset(&mechanism, 0, sizeof(mechanism))
+    mechanism.mechanism = recipe.mechanism
+    if decided(call, recipe, &decision):
+        rv = recipe.kernel.decapsulate_key(&mechanism, decision.key, call.data, call.data_length, &made)
         ferro_decision_release(&decision)
     return give_out(call, recipe, rv, made)
 
@@ -307,6 +379,8 @@ cdef object count(Call *call, CK_FLAGS function, object mechanism, object base, 
     cdef const ferro_kernel *kernel = ferro_slot_kernel(call.slot)
     if kernel == NULL or not call.slot.is_inline or not makes_drafts(kernel) or not without_parameter(mechanism):
         return
+    if (function == CKF_ENCAPSULATE or function == CKF_DECAPSULATE) and not encapsulates(kernel):
+        return
     if not pack_read(function, templates, &packed):
         return
     number = None if mechanism is None else mechanism.type
@@ -337,7 +411,7 @@ cdef bint learn_recipe(
         )
     except HsmError:
         return False
-    if known is None or not recorded_slot(call.slot) or (base is not None and not remember_base(call, &before, known)):
+    if known is None or not recorded_slot(call.slot) or (base is not None and not remember_base(call, function, &before, known)):
         return False
     recipe = ferro_recipe_make(packed)
     if recipe == NULL:
@@ -364,7 +438,7 @@ cdef bint learn_recipe(
     return True
 
 
-cdef bint remember_base(Call *call, Moment *before, object known) except -1:
+cdef bint remember_base(Call *call, CK_FLAGS function, Moment *before, object known) except -1:
     """Keep the decision that the base key may be used."""
     cdef const ferro_kernel *kernel = ferro_slot_kernel(call.slot)
     cdef ferro_decision decision
@@ -374,7 +448,7 @@ cdef bint remember_base(Call *call, Moment *before, object known) except -1:
         if not before.settled:
             return False
     decision.slot, decision.handle, decision.kernel = call.slot, call.key, kernel
-    decision.mechanism, decision.function = known.mechanism.type, CKF_DERIVE
+    decision.mechanism, decision.function = known.mechanism.type, function
     decision.is_private, decision.on_token = known.base_private, known.on_token
     decision.epoch, decision.generation = before.epoch, before.generation
     decision.key = <ferro_kernel_key *>PyCapsule_GetPointer(known.key, "ferrohsm.kernel.key")

@@ -63,9 +63,16 @@ cdef extern from "ferrohsm_kernel.h" nogil:
             const CK_MECHANISM *, ferro_kernel_key *, size_t, ferro_kernel_generated **
         ) noexcept nogil
         CK_RV (*keep)(const ferro_kernel_material *, ferro_kernel_generated **) noexcept nogil
+        CK_RV (*encapsulate_key)(
+            const CK_MECHANISM *, ferro_kernel_key *, void *, size_t *, ferro_kernel_generated **
+        ) noexcept nogil
+        CK_RV (*decapsulate_key)(
+            const CK_MECHANISM *, ferro_kernel_key *, const void *, size_t, ferro_kernel_generated **
+        ) noexcept nogil
 
     # The slots that this ABI needs for drafts (recipes.h).
     bint makes_drafts "FERRO_KERNEL_MAKES"(const ferro_kernel *kernel)
+    bint encapsulates "FERRO_KERNEL_ENCAPSULATES"(const ferro_kernel *kernel)
 
 cdef extern from "ring.h" nogil:
     const int FERRO_USE_EACH

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_support import POSTQUANTUM
 
 from ferrohsm import config
 from ferrohsm.core import Core
@@ -132,6 +133,30 @@ for _ in range(200):
     )
     assert made == 200
     assert sum(record.get("count", 1) for record in token.records("--event", "destroy")) >= 200
+
+
+@pytest.mark.skipif(not POSTQUANTUM, reason="the kernels have an older libcrypto")
+def test_keys_that_are_encapsulated_without_python_are_counted(token: World) -> None:
+    token.run(
+        """
+sys.path.append(os.path.dirname(sys.path[0]))
+from test_drafts import decapsulated, encapsulated, opening_pair
+
+session, _ = ready()
+public, private = opening_pair(p11, session)
+for _ in range(70):
+    hidden, made = encapsulated(p11, session, public)
+    for key in (made, decapsulated(p11, session, private, hidden)):
+        p11("C_DestroyObject", session, key)
+"""
+    )
+    for event in ("encapsulate", "decapsulate"):
+        records = token.records("--event", event)
+        assert sum(record.get("count", 1) for record in records) == 70
+        assert {record["mechanism"] for record in records} == {"CKM_ML_KEM"}
+        assert len({record["object"] for record in records}) == 1
+    made = sum(record.get("count", 1) for record in token.records("--event", "create"))
+    assert made == 2 * 70 + 3  # with the pair and the key that `ready` makes
 
 
 def test_session_objects_leave_a_record_when_what_they_depend_on_ends(token: World) -> None:

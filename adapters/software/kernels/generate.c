@@ -14,7 +14,6 @@ enum {
     PARTS = 10,
     ROOM = 12 * 1024, /* bytes: the parts of the largest RSA key */
     ROOM_CURVE = 512, /* bytes: those of a key of any curve */
-    ROOM_POSTQUANTUM = 8 * 1024, /* ML-DSA-87: 2592 + 4896 + 32 */
     SMALLEST_RSA = 1024,
     LARGEST_RSA = 8192,
     LARGEST_SECRET = 4096,
@@ -363,10 +362,14 @@ static made *room_for(CK_MECHANISM_TYPE mechanism, const ferro_kernel_material *
         return make(1, 0, length);
     case CKM_RSA_PKCS_KEY_PAIR_GEN:
         return make(PARTS, PARTS, ROOM);
+#if FERRO_POSTQUANTUM
     case CKM_ML_DSA_KEY_PAIR_GEN:
     case CKM_ML_KEM_KEY_PAIR_GEN:
-    case CKM_SLH_DSA_KEY_PAIR_GEN:
-        return make(2, 1, ROOM_POSTQUANTUM);
+    case CKM_SLH_DSA_KEY_PAIR_GEN: {
+        const ferro_parameter_set *set = set_of(mechanism, material);
+        return make(2, 1, set == NULL ? 0 : (size_t)set->public_length + set->seed_length + set->private_length);
+    }
+#endif
     default:
         return make(2, 2, ROOM_CURVE);
     }
@@ -391,6 +394,64 @@ CK_RV ferro_generate(const CK_MECHANISM *mechanism, const ferro_kernel_material 
     }
     *generated = &m->result;
     return CKR_OK;
+}
+
+/* Room for a shared secret, and where it goes. */
+static made *make_shared(const CK_MECHANISM *mechanism, uint8_t **secret, CK_RV *rv)
+{
+    made *m;
+
+    if (mechanism->mechanism != CKM_ML_KEM || mechanism->ulParameterLen != 0) {
+        *rv = mechanism->mechanism != CKM_ML_KEM ? CKR_MECHANISM_INVALID : CKR_MECHANISM_PARAM_INVALID;
+        return NULL;
+    }
+    if ((m = make(1, 0, FERRO_SHARED_SECRET)) == NULL) {
+        *rv = CKR_HOST_MEMORY;
+        return NULL;
+    }
+    *secret = append(m, 0, CKA_VALUE, FERRO_SHARED_SECRET);
+    return m;
+}
+
+static CK_RV give_shared(made *m, CK_RV rv, ferro_kernel_generated **generated)
+{
+    if (rv == CKR_OK)
+        *generated = &m->result;
+    else
+        ferro_free(m);
+    return rv;
+}
+
+CK_RV ferro_encapsulate_key(const CK_MECHANISM *mechanism, ferro_kernel_key *key, void *out, size_t *out_length,
+                            ferro_kernel_generated **generated)
+{
+    size_t room = *out_length;
+    uint8_t *secret;
+    CK_RV rv;
+    made *m;
+
+    *generated = NULL;
+    if (key->kind != KEY_ML_KEM || key->set == NULL)
+        return CKR_KEY_TYPE_INCONSISTENT;
+    *out_length = key->set->output_length;
+    if (room < *out_length)
+        return CKR_BUFFER_TOO_SMALL;
+    if ((m = make_shared(mechanism, &secret, &rv)) == NULL)
+        return rv;
+    return give_shared(m, ferro_encapsulate(key, out, secret), generated);
+}
+
+CK_RV ferro_decapsulate_key(const CK_MECHANISM *mechanism, ferro_kernel_key *key, const void *in, size_t length,
+                            ferro_kernel_generated **generated)
+{
+    uint8_t *secret;
+    CK_RV rv;
+    made *m;
+
+    *generated = NULL;
+    if ((m = make_shared(mechanism, &secret, &rv)) == NULL)
+        return rv;
+    return give_shared(m, ferro_decapsulate(key, in, length, secret), generated);
 }
 
 void ferro_generated_release(ferro_kernel_generated *generated)

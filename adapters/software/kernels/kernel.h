@@ -295,6 +295,10 @@ CK_RV ferro_generate(const CK_MECHANISM *mechanism, const ferro_kernel_material 
                      ferro_kernel_generated **generated);
 CK_RV ferro_derive_key(const CK_MECHANISM *mechanism, ferro_kernel_key *base, size_t length,
                        ferro_kernel_generated **generated);
+CK_RV ferro_encapsulate_key(const CK_MECHANISM *mechanism, ferro_kernel_key *key, void *out, size_t *out_length,
+                            ferro_kernel_generated **generated);
+CK_RV ferro_decapsulate_key(const CK_MECHANISM *mechanism, ferro_kernel_key *key, const void *in, size_t length,
+                            ferro_kernel_generated **generated);
 CK_RV ferro_keep(const ferro_kernel_material *material, ferro_kernel_generated **kept);
 void ferro_generated_release(ferro_kernel_generated *generated);
 CK_RV ferro_random(void *out, size_t length);

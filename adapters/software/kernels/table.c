@@ -33,6 +33,8 @@ static const ferro_kernel table = {
     .op_copy = ferro_op_copy,
     .derive_key = ferro_derive_key,
     .keep = ferro_keep,
+    .encapsulate_key = ferro_encapsulate_key,
+    .decapsulate_key = ferro_decapsulate_key,
 };
 
 const ferro_kernel *ferro_software_kernel(void)
