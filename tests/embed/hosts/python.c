@@ -75,7 +75,10 @@ static void fork_in_python(void)
     Py_DECREF(pid);
     if (child == 0)
         child_works();
+    /* As os.waitpid does: a thread that holds a file's lock needs Python to give it back, and the child wants it. */
+    PyThreadState *state = PyEval_SaveThread();
     CHECK(await(child, 30) == 0);
+    PyEval_RestoreThread(state);
     work_once();
 }
 
