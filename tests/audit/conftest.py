@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 from configurations import QUICK
+from store_fixtures import mount
+
+__all__ = ["mount"]
 
 ABI = Path(__file__).resolve().parents[1] / "abi"
 
@@ -125,21 +128,6 @@ def token(world: World) -> World:
 
 
 @pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Callable[[], Path]]:
+def full_disk(mount: Callable[..., Path]) -> Callable[[], Path]:
     """Mount a small file system."""
-    place = tmp_path / "small"
-
-    def mount() -> Path:
-        place.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", str(place)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            if not os.environ.get("CI"):
-                place.rmdir()
-                pytest.skip(f"cannot mount here: {done.stderr.strip()}")
-            pytest.fail(f"cannot mount: {done.stderr.strip()}", pytrace=False)
-        return place
-
-    yield mount
-    if place.is_mount():
-        subprocess.run(["umount", "-l", str(place)], check=True)
+    return lambda: mount("tmpfs", "size=4m,mode=700")
