@@ -157,7 +157,7 @@ def test_a_login_writes_it_and_every_commit_keeps_it(tmp_path: Path) -> None:
     assert remembered.recall(token.store, MARK) == 50
     token.edit(("UPDATE meta SET value = substr(value, 1, 16) WHERE name = 'counter'", ()))
     with pytest.raises(DeviceError, match="damaged"):
-        remembered.recall(Token(tmp_path / "data", config()).store, MARK)
+        remembered.recall(token.another().store, MARK)
     token.close()
 
 
